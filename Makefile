@@ -1,0 +1,30 @@
+# The same words locally and in CI. PYTHON is only used to create the environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: test test-components check
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+# The reference embedder needs torch, which never enters our own environment.
+$(VENV)-sentence-transformers/.installed:
+	$(PYTHON) -m venv $(VENV)-sentence-transformers
+	$(VENV)-sentence-transformers/bin/pip install --quiet torch==2.13.0
+	$(VENV)-sentence-transformers/bin/pip install --quiet "sentence-transformers>=6,<7"
+	touch $@
+
+test: $(VENV)/.installed
+	$(BIN)/pytest
+
+test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed
+	HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/pytest tests/components -o norecursedirs=
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports

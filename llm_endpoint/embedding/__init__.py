@@ -1,0 +1,6 @@
+"""Text in, vectors out."""
+
+from llm_endpoint.embedding.hashing import HashingEmbedder
+from llm_endpoint.embedding.protocol import Embedder, EmbedderInfo
+
+__all__ = ["Embedder", "EmbedderInfo", "HashingEmbedder"]

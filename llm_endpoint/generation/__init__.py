@@ -1,0 +1,24 @@
+"""Messages in, text out."""
+
+from llm_endpoint.generation.protocol import (
+    Completion,
+    CompletionDelta,
+    GenerationRequest,
+    Generator,
+    GeneratorInfo,
+    Message,
+    TokenUsage,
+)
+from llm_endpoint.generation.scripted import Fault, ScriptedGenerator
+
+__all__ = [
+    "Completion",
+    "CompletionDelta",
+    "Fault",
+    "GenerationRequest",
+    "Generator",
+    "GeneratorInfo",
+    "Message",
+    "ScriptedGenerator",
+    "TokenUsage",
+]

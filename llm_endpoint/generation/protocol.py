@@ -1,0 +1,83 @@
+"""What a generator is, whatever engine writes the text."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """`timeout_s` bounds everything: waiting for the engine, the prompt, the last token."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """`finish_reason` is "stop" (done or a stop string) or "length" (out of tokens)."""
+
+    text: str
+    finish_reason: str
+    usage: TokenUsage
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionDelta:
+    """A piece of the answer. Only the last one has `finish_reason` and `usage`."""
+
+    text: str
+    finish_reason: str | None = None
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorInfo:
+    """`context_tokens` is what one request may use, prompt and answer together.
+
+    `weights_sha256` is None where the weights are not ours to see (a remote server).
+    """
+
+    model: str
+    engine: str
+    context_tokens: int
+    weights_sha256: str | None
+
+
+class Generator(Protocol):
+    """Messages in, text out. Raises the EngineError tree, within the request's timeout."""
+
+    @property
+    def info(self) -> GeneratorInfo: ...
+
+    async def generate(self, request: GenerationRequest) -> Completion: ...
+
+    def stream(self, request: GenerationRequest) -> AsyncIterator[CompletionDelta]:
+        """The answer as it is written; the deltas' texts joined are the answer.
+
+        Close it (`contextlib.aclosing`) when you stop reading early: that frees the engine.
+        """
+        ...
+
+    async def count_tokens(self, text: str) -> int:
+        """Tokens in `text` alone, without chat template. Each engine says if exact or a bound."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Vectors and text in, the nearest passages the asker may see out."""

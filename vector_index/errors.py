@@ -1,0 +1,50 @@
+"""Everything vector_index raises.
+
+VectorIndexError
+├── InvalidQuery          k, vector or filter the index cannot answer (the caller's mistake)
+│   └── InvalidFilter     an unknown column, operator or value type in a filter
+├── InvalidDelta          passages, vectors or documents that do not fit together
+├── IndexNotFound         nothing has been published under that name yet
+├── IndexBusy             another process holds the writer's lock
+├── IndexCorrupt          a file's checksum or shape differs from its manifest
+└── EmbedderMismatch      the index was built by another embedder or dimension
+"""
+
+
+class VectorIndexError(Exception):
+    """Base of every error this room raises."""
+
+
+class InvalidQuery(VectorIndexError):
+    """The search request cannot be answered as asked; `field` names the part that is wrong."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class InvalidFilter(InvalidQuery):
+    """The filter names a column, operator or value that the index does not have."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, field="filter")
+
+
+class InvalidDelta(VectorIndexError):
+    """The change handed to publish is inconsistent; nothing was written."""
+
+
+class IndexNotFound(VectorIndexError):
+    """The index has no published generation."""
+
+
+class IndexBusy(VectorIndexError):
+    """Another process is publishing to this index."""
+
+
+class IndexCorrupt(VectorIndexError):
+    """A generation on disk is not what its manifest says."""
+
+
+class EmbedderMismatch(VectorIndexError):
+    """Vectors of two embedders would be mixed in one space."""

@@ -1,0 +1,63 @@
+"""FAISS IndexFlatIP: exact inner product at BLAS speed."""
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+_FILE = "index.faiss"
+
+
+class FlatVectors:
+    """A FAISS flat index over float32 (n, dim)."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+
+    @property
+    def count(self) -> int:
+        return int(self._index.ntotal)
+
+    def scan(
+        self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        wanted = min(k, self.count)
+        if wanted == 0:
+            return np.empty(0, np.float32), np.empty(0, np.int64)
+        parameters = None if allowed is None else _selector(allowed)
+        scores, rows = self._index.search(query.reshape(1, -1), wanted, params=parameters)
+        # A missing result is id -1 with the lowest float as its score.
+        found = rows[0] >= 0
+        return scores[0][found], rows[0][found]
+
+    def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = self._index.reconstruct_batch(rows)
+        return vectors
+
+    def write(self, folder: Path) -> Path:
+        path = folder / _FILE
+        faiss.write_index(self._index, str(path))
+        return path
+
+
+def build_flat(vectors: NDArray[np.float32]) -> FlatVectors:
+    """A flat index holding these vectors in this order."""
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    return FlatVectors(index)
+
+
+def open_flat(folder: Path) -> FlatVectors:
+    """Opens a written index; its checksum has been verified by then."""
+    return FlatVectors(faiss.read_index(str(folder / _FILE), faiss.IO_FLAG_MMAP_IFC))
+
+
+def _selector(allowed: NDArray[np.bool_]) -> Any:
+    bitmap = np.packbits(allowed, bitorder="little")
+    selector = faiss.IDSelectorBitmap(bitmap)
+    parameters = faiss.SearchParameters(sel=selector)
+    # FAISS keeps raw pointers only: the arrays must live as long as the search.
+    parameters.keep_alive = (selector, bitmap)
+    return parameters

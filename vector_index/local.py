@@ -1,0 +1,102 @@
+"""An index on the local disk: generations published by one writer, read by any process."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vector_index.errors import IndexBusy, IndexNotFound
+from vector_index.filters import Filter
+from vector_index.generation import Generation, open_generation
+from vector_index.manifest import IndexSettings
+from vector_index.passages import (
+    Access,
+    IndexDelta,
+    IndexVersion,
+    MetadataType,
+    SearchResult,
+    SourceVersion,
+)
+from vector_index.publish import CURRENT, GENERATIONS, publish_delta
+
+_LOCK = "LOCK"
+
+
+class LocalIndex:
+    """A VectorIndex over `<home>/CURRENT` and `<home>/generations`.
+
+    Searches use the generation opened last; `refresh` moves to a newer published one.
+    """
+
+    def __init__(self, home: Path, settings: IndexSettings) -> None:
+        self._home = home
+        self._settings = settings
+        self._live: Generation | None = None
+        self.refresh()
+
+    @property
+    def metadata_columns(self) -> Mapping[str, MetadataType]:
+        return self._settings.metadata_columns
+
+    def version(self) -> IndexVersion:
+        return self._generation().manifest.version()
+
+    def search(
+        self, vector: NDArray[np.float32], *, k: int, access: Access, where: Filter | None = None
+    ) -> SearchResult:
+        return self._generation().search(vector, k=k, access=access, where=where)
+
+    def documents(self) -> Mapping[str, str]:
+        return {} if self._live is None else self._live.documents()
+
+    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
+        """Text hash to vector of everything indexed for these documents: what need not be embedded."""
+        return {} if self._live is None else self._live.vectors_by_text(document_ids)
+
+    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+        with self.writing():
+            self.refresh()
+            publish_delta(self._home, self._settings, self._live, delta, source)
+            self.refresh()
+        return self.version()
+
+    def refresh(self) -> bool:
+        """Opens the generation that CURRENT names, if it is another one; says whether it was.
+
+        Raises IndexCorrupt when the new one is damaged; the old one then keeps serving.
+        """
+        try:
+            name = (self._home / CURRENT).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return False
+        if self._live is not None and self._live.manifest.generation == name:
+            return False
+        self._live = open_generation(self._home / GENERATIONS / name)
+        return True
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the writer's lock. Raises IndexBusy at once when another process has it."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._home / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as exc:
+            raise IndexBusy(
+                f"another process is publishing to index {self._settings.name!r}; try again later"
+            ) from exc
+        finally:
+            os.close(descriptor)
+
+    def _generation(self) -> Generation:
+        if self._live is None:
+            raise IndexNotFound(
+                f"index {self._settings.name!r} has not been published yet; "
+                f"run `headrace index sync {self._settings.name}`"
+            )
+        return self._live

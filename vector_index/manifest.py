@@ -1,0 +1,120 @@
+"""manifest.json: what a generation holds and what it was made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from vector_index.disk import sha256_of
+from vector_index.errors import IndexCorrupt
+from vector_index.passages import EmbedderIdentity, IndexVersion, MetadataType, SourceVersion
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """What an index is made of; a change of any of these needs a rebuild.
+
+    chunking: the splitter's parameters by name, recorded as they are.
+    tenant_column, groups_column: whether rows are restricted by tenant and by group.
+    """
+
+    name: str
+    kind: str
+    embedder: EmbedderIdentity
+    chunking: Mapping[str, int]
+    metadata_columns: Mapping[str, MetadataType]
+    has_tenant: bool
+    has_groups: bool
+    metric: Literal["cosine"] = "cosine"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """One immutable segment of the generation; `deleted` counts its tombstoned documents."""
+
+    id: str
+    passages: int
+    documents: int
+    deleted: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of the generation, by path relative to its folder."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about a generation but its bytes."""
+
+    format_version: Literal[1]
+    number: int
+    parent: str | None
+    created_at: datetime
+    settings: IndexSettings
+    source: SourceVersion
+    segments: tuple[SegmentEntry, ...]
+    passages: int
+    documents: int
+    files: Mapping[str, FileEntry]
+
+    @property
+    def generation(self) -> str:
+        """The generation's folder name: `<n>-<table id>-v<version>`."""
+        return f"{self.number}-{self.source.table_id}-v{self.source.version}"
+
+    def version(self) -> IndexVersion:
+        """What an answer says it was built from."""
+        return IndexVersion(
+            index=self.settings.name,
+            generation=self.generation,
+            number=self.number,
+            created_at=self.created_at,
+            source=self.source,
+        )
+
+
+_ADAPTER = TypeAdapter(Manifest)
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Writes manifest.json into the generation's folder."""
+    (folder / MANIFEST).write_bytes(_ADAPTER.dump_json(manifest, indent=1))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads manifest.json. Raises IndexCorrupt when it is missing or not of this format."""
+    try:
+        return _ADAPTER.validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError) as exc:
+        raise IndexCorrupt(f"{folder.name}: {MANIFEST} cannot be read: {exc}") from exc
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Every file below the folder, manifest apart, with checksum and size."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {
+        str(path.relative_to(folder)): FileEntry(sha256_of(path), path.stat().st_size)
+        for path in paths
+    }
+
+
+def verify_files(manifest: Manifest, folder: Path) -> None:
+    """Raises IndexCorrupt naming the first file whose size or SHA-256 differs."""
+    for name, entry in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise IndexCorrupt(f"{folder.name}: {name} is missing")
+        if (size := path.stat().st_size) != entry.size_bytes:
+            raise IndexCorrupt(f"{folder.name}: {name} has {size} bytes, not {entry.size_bytes}")
+        if (found := sha256_of(path)) != entry.sha256:
+            raise IndexCorrupt(f"{folder.name}: {name} has sha256 {found}, not {entry.sha256}")

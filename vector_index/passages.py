@@ -1,0 +1,184 @@
+"""The words of this room: passages, who may see them, hits, and what an answer was built from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+MetadataValue = str | int | float | bool | datetime | date | tuple[str, ...] | None
+MetadataType = Literal["string", "int", "float", "bool", "timestamp", "date", "strings"]
+
+ARROW_TYPES: Mapping[MetadataType, pa.DataType] = {
+    "string": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "date": pa.date32(),
+    "strings": pa.list_(pa.string()),
+}
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("document_hash", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who is asking. A passage is visible when its tenant is `tenant` and it allows one of `groups`.
+
+    An index that declares no tenant (or groups) column does not restrict by it; in one that
+    does, a row with a null tenant or no groups is visible to nobody.
+    """
+
+    tenant: str
+    groups: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk of a document. `start` and `end` are character offsets into the document's text."""
+
+    document_id: str
+    ordinal: int
+    title: str
+    text: str
+    start: int
+    end: int
+    text_hash: str
+    tenant: str | None = None
+    allowed_groups: tuple[str, ...] | None = None
+    updated_at: datetime | None = None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+
+    @property
+    def passage_id(self) -> str:
+        return f"{self.document_id}#{self.ordinal}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found by a search; `score` is the cosine similarity, higher is nearer."""
+
+    passage: Passage
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceVersion:
+    """The table state an index was built from: the sync cursor."""
+
+    table_id: str
+    version: int
+    schema_fingerprint: str
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderIdentity:
+    """Which embedder made the vectors. Two indexes mix only if all three are equal."""
+
+    id: str
+    weights_sha256: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexVersion:
+    """The generation that answered and the table state behind it."""
+
+    index: str
+    generation: str
+    number: int
+    created_at: datetime
+    source: SourceVersion
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits from exactly one generation, best first; ties are broken by document id and ordinal."""
+
+    hits: tuple[Hit, ...]
+    version: IndexVersion
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDelta:
+    """What a publish changes: every document in `documents` replaces all it had before.
+
+    documents: DOCUMENT_SCHEMA, unique document_id.
+    passages: passage_schema(...), grouped by document in the order of `documents`.
+    vectors: float32 (passages, dim), L2-normalised, row i belongs to passage i.
+    removed: document ids that are no longer in the table.
+    """
+
+    documents: pa.Table
+    passages: pa.Table
+    vectors: NDArray[np.float32]
+    removed: frozenset[str]
+
+
+def passage_schema(metadata: Mapping[str, MetadataType]) -> pa.Schema:
+    """The Arrow schema of the passages of an index with these metadata columns."""
+    struct = pa.struct([pa.field(name, ARROW_TYPES[kind]) for name, kind in metadata.items()])
+    return pa.schema(
+        [
+            pa.field("document_id", pa.string(), nullable=False),
+            pa.field("ordinal", pa.int32(), nullable=False),
+            pa.field("title", pa.string(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            pa.field("start", pa.int32(), nullable=False),
+            pa.field("end", pa.int32(), nullable=False),
+            pa.field("text_hash", pa.string(), nullable=False),
+            pa.field("tenant", pa.string()),
+            pa.field("allowed_groups", pa.list_(pa.string())),
+            pa.field("updated_at", pa.timestamp("us", tz="UTC")),
+            pa.field("metadata", struct),
+        ]
+    )
+
+
+def passage_from_row(row: Mapping[str, object]) -> Passage:
+    """A Passage from one row of a passages table (Arrow's `to_pylist` form)."""
+    values = dict(row)
+    groups = values.pop("allowed_groups")
+    metadata = values.pop("metadata") or {}
+    return Passage(
+        **values,  # type: ignore[arg-type]
+        allowed_groups=None if groups is None else tuple(groups),  # type: ignore[arg-type]
+        metadata={name: _frozen(value) for name, value in metadata.items()},  # type: ignore[attr-defined]
+    )
+
+
+def passages_to_table(
+    passages: Sequence[Passage], metadata: Mapping[str, MetadataType]
+) -> pa.Table:
+    """Passages as an Arrow table of `passage_schema(metadata)`."""
+    rows = [
+        {
+            "document_id": passage.document_id,
+            "ordinal": passage.ordinal,
+            "title": passage.title,
+            "text": passage.text,
+            "start": passage.start,
+            "end": passage.end,
+            "text_hash": passage.text_hash,
+            "tenant": passage.tenant,
+            "allowed_groups": passage.allowed_groups,
+            "updated_at": passage.updated_at,
+            "metadata": dict(passage.metadata),
+        }
+        for passage in passages
+    ]
+    return pa.Table.from_pylist(rows, schema=passage_schema(metadata))
+
+
+def _frozen(value: object) -> MetadataValue:
+    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]

@@ -1,0 +1,228 @@
+"""Writing a generation: beside, synced, renamed, and only then named by CURRENT."""
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vector_index.checks import check_delta
+from vector_index.disk import link_or_copy, replace_text, sync_folder, sync_tree
+from vector_index.errors import EmbedderMismatch
+from vector_index.generation import Generation
+from vector_index.kinds import KINDS
+from vector_index.manifest import (
+    FORMAT_VERSION,
+    IndexSettings,
+    Manifest,
+    SegmentEntry,
+    list_files,
+    write_manifest,
+)
+from vector_index.passages import IndexDelta, SourceVersion
+from vector_index.segment import (
+    Segment,
+    immutable_files,
+    write_segment,
+    write_tombstones,
+)
+
+CURRENT = "CURRENT"
+GENERATIONS = "generations"
+KEPT_GENERATIONS = 2
+# Past either bound the live rows are written into one segment: searches then stay one scan,
+# and deleted text leaves the disk with the generations that still name it.
+MAX_SEGMENTS = 8
+MAX_DEAD_SHARE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A segment of the generation being written: an old one's files, or new content."""
+
+    id: str
+    passages: pa.Table
+    documents: pa.Table
+    deleted: NDArray[np.int64]
+    inherited: bool
+    vectors: NDArray[np.float32] | None = None
+
+
+def publish_delta(
+    home: Path,
+    settings: IndexSettings,
+    parent: Generation | None,
+    delta: IndexDelta,
+    source: SourceVersion,
+) -> Path:
+    """Publishes parent plus delta as the next generation and returns its folder.
+
+    The caller holds the writer's lock. After a crash at any point the index is exactly the
+    parent or exactly the new generation.
+    """
+    check_delta(delta, settings.embedder.dim)
+    if parent is not None:
+        check_settings(parent, settings)
+    parts = _parts(parent, delta)
+    generations = home / GENERATIONS
+    generations.mkdir(parents=True, exist_ok=True)
+    draft = generations / f".draft-{uuid.uuid4().hex}"
+    try:
+        manifest = _write(draft, settings, parent, parts, source)
+        sync_tree(draft)
+        final = generations / manifest.generation
+        draft.rename(final)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    sync_folder(generations)
+    replace_text(home / CURRENT, manifest.generation)
+    _prune(generations, keep=manifest)
+    return final
+
+
+def check_settings(parent: Generation, settings: IndexSettings) -> None:
+    """Raises EmbedderMismatch when old and new vectors would be of different spaces."""
+    old, new = parent.manifest.settings.embedder, settings.embedder
+    if old != new:
+        raise EmbedderMismatch(
+            f"index {settings.name!r} was built by {old.id} (dim {old.dim}, weights "
+            f"{old.weights_sha256[:12]}), now asked to use {new.id} (dim {new.dim}, weights "
+            f"{new.weights_sha256[:12]}); rebuild it with `headrace index sync {settings.name} "
+            "--rebuild`"
+        )
+
+
+def next_number(generations: Path) -> int:
+    """One more than any generation that was ever completed here and is still kept."""
+    if not generations.is_dir():
+        return 1
+    numbers = [_number(entry.name) for entry in generations.iterdir() if _is_generation(entry)]
+    return max(numbers, default=0) + 1
+
+
+def _parts(parent: Generation | None, delta: IndexDelta) -> list[_Part]:
+    replaced = delta.documents["document_id"].to_pylist()
+    gone = pa.array([*replaced, *sorted(delta.removed)], pa.string())
+    parts = [_inherit(segment, gone) for segment in parent.segments] if parent else []
+    parts = [part for part in parts if len(part.deleted) < part.documents.num_rows]
+    fresh = _Part(
+        id=uuid.uuid4().hex[:12],
+        passages=delta.passages,
+        documents=delta.documents,
+        deleted=np.empty(0, np.int64),
+        inherited=False,
+        vectors=delta.vectors,
+    )
+    if parent is not None and _needs_merge(parts):
+        return [_merge(parent, parts, fresh)]
+    return [*parts, fresh] if delta.documents.num_rows or not parts else parts
+
+
+def _inherit(segment: Segment, gone: pa.Array) -> _Part:
+    deleted = segment.without(gone)
+    return _Part(segment.id, segment.passages, segment.documents, deleted, inherited=True)
+
+
+def _needs_merge(parts: list[_Part]) -> bool:
+    dead = sum(len(part.deleted) for part in parts)
+    total = sum(part.documents.num_rows for part in parts)
+    return len(parts) >= MAX_SEGMENTS or (total > 0 and dead / total > MAX_DEAD_SHARE)
+
+
+def _merge(parent: Generation, parts: list[_Part], fresh: _Part) -> _Part:
+    """Everything live in the inherited parts, and the fresh part, as one new part."""
+    by_id = {segment.id: segment for segment in parent.segments}
+    tables, documents, vectors = [], [], []
+    for part in parts:
+        old = by_id[part.id]
+        survivor = Segment(
+            old.id, old.vectors, old.passages, old.documents, part.deleted, False, False
+        )
+        live = survivor.live
+        rows = np.arange(old.vectors.count) if live is None else np.flatnonzero(live)
+        tables.append(old.passages.take(pa.array(rows)))
+        documents.append(survivor.live_documents)
+        vectors.append(old.vectors.reconstruct(rows))
+    assert fresh.vectors is not None
+    return _Part(
+        id=fresh.id,
+        passages=pa.concat_tables([*tables, fresh.passages]),
+        documents=pa.concat_tables([*documents, fresh.documents]),
+        deleted=fresh.deleted,
+        inherited=False,
+        vectors=np.concatenate([*vectors, fresh.vectors]),
+    )
+
+
+def _write(
+    draft: Path,
+    settings: IndexSettings,
+    parent: Generation | None,
+    parts: list[_Part],
+    source: SourceVersion,
+) -> Manifest:
+    draft.mkdir()
+    for part in parts:
+        if part.inherited:
+            assert parent is not None
+            for path in immutable_files(parent.folder, part.id):
+                link_or_copy(path, draft / path.relative_to(parent.folder))
+        else:
+            assert part.vectors is not None
+            vectors = KINDS[settings.kind].build(part.vectors)
+            write_segment(draft, part.id, vectors, part.passages, part.documents)
+        write_tombstones(draft, part.id, part.deleted)
+    entries = tuple(
+        SegmentEntry(p.id, p.passages.num_rows, p.documents.num_rows, len(p.deleted)) for p in parts
+    )
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        number=next_number(draft.parent),
+        parent=parent.manifest.generation if parent else None,
+        created_at=datetime.now(UTC),
+        settings=settings,
+        source=source,
+        segments=entries,
+        passages=sum(_live_passages(part) for part in parts),
+        documents=sum(entry.documents - entry.deleted for entry in entries),
+        files=list_files(draft),
+    )
+    write_manifest(manifest, draft)
+    return manifest
+
+
+def _live_passages(part: _Part) -> int:
+    gone = set(part.documents["document_id"].take(pa.array(part.deleted)).to_pylist())
+    if not gone:
+        return int(part.passages.num_rows)
+    return sum(owner not in gone for owner in part.passages["document_id"].to_pylist())
+
+
+def _prune(generations: Path, *, keep: Manifest) -> None:
+    """Removes drafts of crashed writers and generations older than the kept ones.
+
+    Readers that still map an old file keep it until they let go: the kernel holds the inode.
+    """
+    kept = {keep.generation, keep.parent}
+    numbered = sorted(
+        (entry for entry in generations.iterdir() if _is_generation(entry)),
+        key=lambda entry: -_number(entry.name),
+    )
+    kept |= {entry.name for entry in numbered[:KEPT_GENERATIONS]}
+    for entry in generations.iterdir():
+        if entry.name not in kept and os.access(entry, os.W_OK):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _is_generation(entry: Path) -> bool:
+    return entry.is_dir() and entry.name.split("-", 1)[0].isdigit()
+
+
+def _number(name: str) -> int:
+    return int(name.split("-", 1)[0])

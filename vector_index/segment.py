@@ -1,0 +1,132 @@
+"""One immutable segment of a generation: vectors, passages, documents, tombstones."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vector_index.filters import Filter
+from vector_index.kinds import KINDS, SegmentVectors
+from vector_index.manifest import IndexSettings, SegmentEntry
+from vector_index.masks import Mask, access_mask, filter_mask
+from vector_index.passages import Access, Passage, passage_from_row
+
+_DELETED = "deleted.npy"
+
+
+@dataclass
+class Segment:
+    """Opened for reading; nothing here changes after construction but caches of derived values.
+
+    deleted: int64, the positions in `documents` that a later generation replaced or removed.
+    """
+
+    id: str
+    vectors: SegmentVectors
+    passages: pa.Table
+    documents: pa.Table
+    deleted: NDArray[np.int64]
+    has_tenant: bool
+    has_groups: bool
+
+    @cached_property
+    def live(self) -> Mask | None:
+        """Which passages are not tombstoned, bool (rows,); None when all are live."""
+        if not len(self.deleted):
+            return None
+        gone = self.documents["document_id"].take(pa.array(self.deleted))
+        dead = pc.is_in(self.passages["document_id"], value_set=gone.combine_chunks())
+        return np.asarray(~dead.to_numpy().astype(np.bool_))
+
+    @cached_property
+    def live_documents(self) -> pa.Table:
+        """The documents table without the tombstoned ones."""
+        keep = np.ones(self.documents.num_rows, np.bool_)
+        keep[self.deleted] = False
+        return self.documents.filter(pa.array(keep))
+
+    def visible(self, access: Access) -> Mask:
+        """Which rows this asker may see."""
+        tenant = self._column("tenant") if self.has_tenant else None
+        groups = self._column("allowed_groups") if self.has_groups else None
+        return access_mask(access, tenant, groups, self.passages.num_rows)
+
+    def satisfying(self, where: Filter) -> Mask:
+        """Which rows satisfy the filter."""
+        return filter_mask(where, self._column("metadata"))
+
+    def passage(self, row: int) -> Passage:
+        """The passage stored at this row."""
+        return passage_from_row(self.passages.slice(row, 1).to_pylist()[0])
+
+    def without(self, document_ids: pa.Array) -> NDArray[np.int64]:
+        """The tombstones once these documents are gone too, sorted int64."""
+        gone = pc.is_in(self.documents["document_id"], value_set=document_ids)
+        rows = np.flatnonzero(gone.to_numpy().astype(np.bool_))
+        return np.union1d(self.deleted, rows).astype(np.int64)
+
+    def _column(self, name: str) -> pa.Array:
+        return self._columns[name]
+
+    @cached_property
+    def _columns(self) -> dict[str, pa.Array]:
+        names = ("tenant", "allowed_groups", "metadata")
+        return {name: _one_chunk(self.passages[name]) for name in names}
+
+
+def write_segment(
+    folder: Path, segment_id: str, vectors: SegmentVectors, passages: pa.Table, documents: pa.Table
+) -> None:
+    """Writes a new segment's immutable files into a generation's folder."""
+    home = folder / "segments" / segment_id
+    home.mkdir(parents=True)
+    vectors.write(home)
+    (folder / "passages").mkdir(exist_ok=True)
+    _write_arrow(folder / "passages" / f"{segment_id}.arrow", passages)
+    _write_arrow(folder / "passages" / f"{segment_id}.documents.arrow", documents)
+
+
+def write_tombstones(folder: Path, segment_id: str, deleted: NDArray[np.int64]) -> None:
+    """Writes the one part of a segment that differs between generations."""
+    np.save(folder / "segments" / segment_id / _DELETED, deleted, allow_pickle=False)
+
+
+def immutable_files(folder: Path, segment_id: str) -> list[Path]:
+    """The files of a segment that every later generation shares."""
+    home = folder / "segments" / segment_id
+    inner = [path for path in home.iterdir() if path.name != _DELETED]
+    return [*inner, *(folder / "passages").glob(f"{segment_id}.*")]
+
+
+def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> Segment:
+    """Opens a segment memory-mapped; checksums have been verified by then."""
+    home = folder / "segments" / entry.id
+    return Segment(
+        id=entry.id,
+        vectors=KINDS[settings.kind].open(home),
+        passages=_read_arrow(folder / "passages" / f"{entry.id}.arrow"),
+        documents=_read_arrow(folder / "passages" / f"{entry.id}.documents.arrow"),
+        deleted=np.load(home / _DELETED, allow_pickle=False),
+        has_tenant=settings.has_tenant,
+        has_groups=settings.has_groups,
+    )
+
+
+def _write_arrow(path: Path, table: pa.Table) -> None:
+    # One record batch: a row is then one offset, and columns open zero-copy.
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table.combine_chunks(), max_chunksize=max(table.num_rows, 1))
+
+
+def _read_arrow(path: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
