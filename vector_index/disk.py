@@ -41,7 +41,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replaces the file in one step: readers see the old text or the new one, also after a crash."""
+    """Replaces the file in one step: readers see the old or the new text, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)

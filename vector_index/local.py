@@ -54,7 +54,7 @@ class LocalIndex:
         return {} if self._live is None else self._live.documents()
 
     def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-        """Text hash to vector of everything indexed for these documents: what need not be embedded."""
+        """Text hash to vector of all that is indexed for these documents."""
         return {} if self._live is None else self._live.vectors_by_text(document_ids)
 
     def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:

@@ -13,7 +13,6 @@ from vector_index.errors import IndexCorrupt
 from vector_index.passages import EmbedderIdentity, IndexVersion, MetadataType, SourceVersion
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,9 +71,7 @@ class InMemoryIndex:
             self._rows[row["document_id"]].append((passage_from_row(row), vector.copy()))
         number = 1 if self._version is None else self._version.number + 1
         name = f"{number}-{source.table_id}-v{source.version}"
-        self._version = IndexVersion(
-            self._settings.name, name, number, datetime.now(UTC), source
-        )
+        self._version = IndexVersion(self._settings.name, name, number, datetime.now(UTC), source)
         return self._version
 
     def _may_see(self, passage: Passage, access: Access) -> bool:

@@ -32,7 +32,7 @@ DOCUMENT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who is asking. A passage is visible when its tenant is `tenant` and it allows one of `groups`.
+    """Who is asking. They see passages of their `tenant` that allow one of their `groups`.
 
     An index that declares no tenant (or groups) column does not restrict by it; in one that
     does, a row with a null tenant or no groups is visible to nobody.

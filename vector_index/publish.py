@@ -17,7 +17,6 @@ from vector_index.errors import EmbedderMismatch
 from vector_index.generation import Generation
 from vector_index.kinds import KINDS
 from vector_index.manifest import (
-    FORMAT_VERSION,
     IndexSettings,
     Manifest,
     SegmentEntry,
@@ -182,7 +181,7 @@ def _write(
         SegmentEntry(p.id, p.passages.num_rows, p.documents.num_rows, len(p.deleted)) for p in parts
     )
     manifest = Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=1,
         number=next_number(draft.parent),
         parent=parent.manifest.generation if parent else None,
         created_at=datetime.now(UTC),

@@ -31,8 +31,9 @@ _MAX_CONNECTIONS = 64
 # must still find a free one, or a busy engine would look like a hung one.
 _SPARE_HTTP_THREADS = 8
 # How long its threads spin for one another before they sleep (GNU OpenMP; its default is 300,000).
-# Two threads on two cores write 125 to 148 tokens a second either way; with two other busy
-# processes (an index sync) 0.7 a second at the default, 20 to 52 at 2,000, 9 at 5,000.
+# Two threads on two idle cores write 125 to 148 tokens a second either way. Beside two other busy
+# processes (an index sync): 0.7 a second at the default, 2 to 16 at 20,000 and 50,000, mostly 20
+# to 59 at 10,000 and less (two runs each, noisy).
 _SPIN_COUNT = "2000"
 _POLL_S = 0.02
 _COUNT_TIMEOUT_S = 30.0
