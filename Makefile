@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: test test-components check
+.PHONY: demo test test-components check
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.base
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
 
@@ -16,6 +20,9 @@ $(VENV)-sentence-transformers/.installed:
 	$(VENV)-sentence-transformers/bin/pip install --quiet torch==2.13.0
 	$(VENV)-sentence-transformers/bin/pip install --quiet "sentence-transformers>=6,<7"
 	touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/headrace demo
 
 test: $(VENV)/.installed
 	$(BIN)/pytest

@@ -1,0 +1,1 @@
+"""The top: settings, assembly (the only place that picks implementations), CLI."""

@@ -1,0 +1,79 @@
+"""The command line. Each command calls one function; heavy imports wait until it runs."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Cited answers from your tables."
+)
+index = typer.Typer(no_args_is_help=True, help="Build, inspect and search indexes.")
+models = typer.Typer(no_args_is_help=True, help="The models in the catalogue.")
+app.add_typer(index, name="index")
+app.add_typer(models, name="models")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.command()
+def demo() -> None:
+    """Set up everything, sync a real table, ask a question, print a cited answer."""
+    from headrace.cli.demo import run_demo
+
+    run_demo()
+
+
+@app.command()
+def query(question: str, index_name: str = "docs", json: Json = False) -> None:
+    """Ask an index a question."""
+    from headrace.cli.ask import run_query
+
+    run_query(question, index_name, json)
+
+
+@index.command("sync")
+def index_sync(name: str, json: Json = False) -> None:
+    """Make an index equal to its table, embedding only what changed."""
+    from headrace.cli.indexes import run_sync
+
+    run_sync(name, json)
+
+
+@index.command("status")
+def index_status(name: str, json: Json = False) -> None:
+    """Show an index's generation, its table version and how far it is behind."""
+    from headrace.cli.indexes import run_status
+
+    run_status(name, json)
+
+
+@models.command("list")
+def models_list(json: Json = False) -> None:
+    """List the catalogue: task, engine, licence, size."""
+    from headrace.cli.models import run_list
+
+    run_list(json)
+
+
+@models.command("pull")
+def models_pull(name: str) -> None:
+    """Download a model's weights and check their SHA-256."""
+    from headrace.cli.models import run_pull
+
+    run_pull(name)
+
+
+def explain(error: Exception) -> int:
+    """Prints a known error as one line and returns its exit code; raises any other."""
+    from headrace.settings import InvalidSettings
+    from llm_endpoint import LlmEndpointError
+    from pipelines.errors import PipelineError
+    from rag_chain.errors import RagChainError
+    from vector_index.errors import VectorIndexError
+
+    known = (LlmEndpointError, PipelineError, RagChainError, VectorIndexError)
+    if not isinstance(error, (InvalidSettings, *known)):
+        raise error
+    print(f"headrace: {error}", file=sys.stderr)
+    return 2 if isinstance(error, InvalidSettings) else 1

@@ -1,0 +1,79 @@
+"""`headrace index`."""
+
+import json as json_module
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from headrace import assembly
+from headrace.settings import Settings, load_settings
+from llm_endpoint.embedding.onnx import OnnxEmbedder
+from pipelines.sync import SyncReport, sync
+
+
+def run_sync(name: str, as_json: bool) -> None:
+    """Syncs the index and prints what was done."""
+    settings = load_settings()
+    assembly.index_section(settings, name)
+    report = sync_with_bar(settings, name, assembly.build_embedder(settings))
+    if as_json:
+        print(json_module.dumps(_report_form(report)))
+    else:
+        print(describe(report))
+
+
+def run_status(name: str, as_json: bool) -> None:
+    """Prints the live generation and its distance to the table."""
+    settings = load_settings()
+    assembly.index_section(settings, name)
+    version = assembly.build_index(settings, name, assembly.build_embedder(settings)).version()
+    newest = assembly.build_source(settings, name).version()
+    form = {
+        "index": name,
+        "generation": version.generation,
+        "table_version": version.source.version,
+        "newest_table_version": newest.version,
+        "lag_versions": newest.version - version.source.version,
+        "created_at": version.created_at.isoformat(),
+    }
+    if as_json:
+        print(json_module.dumps(form))
+        return
+    for key, value in form.items():
+        print(f"{key:22} {value}")
+
+
+def sync_with_bar(settings: Settings, name: str, embedder: OnnxEmbedder) -> SyncReport:
+    """Syncs behind a progress bar of texts embedded."""
+    columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("embed", total=None)
+        return sync(
+            assembly.build_source(settings, name),
+            assembly.build_index(settings, name, embedder),
+            embedder,
+            assembly.build_chunker(settings, name, embedder),
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def describe(report: SyncReport) -> str:
+    """The report in one line."""
+    if report.is_noop:
+        return f"{report.version.index}: already at table version {report.version.source.version}"
+    return (
+        f"{report.version.index}: {report.changed} documents changed, {report.removed} removed, "
+        f"{report.embedded} texts embedded, generation {report.version.generation}"
+    )
+
+
+def _report_form(report: SyncReport) -> dict[str, object]:
+    return {
+        "index": report.version.index,
+        "generation": report.version.generation,
+        "table_version": report.version.source.version,
+        "changed": report.changed,
+        "removed": report.removed,
+        "passages": report.passages,
+        "embedded": report.embedded,
+        "noop": report.is_noop,
+    }
