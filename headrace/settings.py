@@ -62,7 +62,7 @@ class IndexSection(_Section):
 class ChainSection(_Section):
     """Bounds of the retrieval-augmented chain; see rag_chain.chain.ChainLimits."""
 
-    k: int = Field(5, ge=1, le=100)
+    k: int = Field(3, ge=1, le=100)
     min_score: float = Field(0.35, ge=-1, le=1)
     prompt_tokens: int = Field(900, ge=64)
     answer_tokens: int = Field(96, ge=1)
@@ -117,7 +117,7 @@ def load_settings() -> Settings:
     if not path.is_file():
         raise InvalidSettings(f"no settings file at {path}; set HEADRACE_CONFIG or create it")
     try:
-        return Settings()  # type: ignore[call-arg]
+        return Settings()
     except ValidationError as exc:
         first = exc.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -91,14 +91,20 @@ class DeltaSource:
         for column in self.mapping.columns():
             if column not in schema.names:
                 raise SchemaMismatch(
-                    f"table {self.path} has no column {column!r}; "
-                    f"it has: {', '.join(schema.names)}"
+                    f"table {self.path} has no column {column!r}; it has: {', '.join(schema.names)}"
                 )
-        for column in (self.mapping.key, self.mapping.title, self.mapping.text):
-            if _metadata_type(column, schema.field(column).type) != "string":
-                raise SchemaMismatch(
-                    f"column {column!r} must be a string, it is {schema.field(column).type}"
-                )
+        mapping = self.mapping
+        wanted: dict[str | None, MetadataType] = {
+            mapping.groups: "strings",
+            mapping.updated_at: "timestamp",
+            mapping.tenant: "string",
+            mapping.key: "string",
+            mapping.title: "string",
+            mapping.text: "string",
+        }
+        for column, kind in wanted.items():
+            if column is not None:
+                _check_type(column, schema.field(column).type, kind)
         return schema
 
     def _source_version(self, table: DeltaTable) -> SourceVersion:
@@ -134,6 +140,12 @@ def _metadata_type(name: str, arrow: pa.DataType) -> MetadataType:
     if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
         return "strings"
     raise SchemaMismatch(f"column {name!r} has type {arrow}, which a filter cannot use")
+
+
+def _check_type(column: str, arrow: pa.DataType, kind: MetadataType) -> None:
+    if _metadata_type(column, arrow) != kind:
+        article = "an array of strings" if kind == "strings" else f"a {kind}"
+        raise SchemaMismatch(f"column {column!r} must be {article}, it is {arrow}")
 
 
 def _row_hash(row: Mapping[str, object]) -> str:

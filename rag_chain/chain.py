@@ -15,6 +15,8 @@ from vector_index.passages import Access, Hit, SearchResult
 from vector_index.protocol import VectorIndex
 
 MAX_QUESTION_CHARACTERS = 4000
+# A model of this size repeats its first paragraph; what follows it is never better.
+PARAGRAPH = "\n\n"
 DONT_KNOW = "I do not know: no passage in the index is relevant to this question."
 
 
@@ -22,7 +24,7 @@ DONT_KNOW = "I do not know: no passage in the index is relevant to this question
 class ChainLimits:
     """min_score: cosine below which a passage is not relevant. Budgets are in tokens."""
 
-    k: int = 5
+    k: int = 3
     min_score: float = 0.35
     prompt_tokens: int = 900
     answer_tokens: int = 96
@@ -68,7 +70,9 @@ class Chain:
         timings = {"retrieve": retrieved - started, "prompt": prompted - retrieved}
         if not kept:
             return self._answer(DONT_KNOW, (), found, TokenUsage(0, 0), timings)
-        request = GenerationRequest(messages, max_tokens=self._limits.answer_tokens)
+        request = GenerationRequest(
+            messages, max_tokens=self._limits.answer_tokens, stop=(PARAGRAPH,)
+        )
         completion = await self._generator.generate(request)
         timings["generate"] = time.perf_counter() - prompted
         return self._answer(completion.text, kept, found, completion.usage, timings)

@@ -10,12 +10,14 @@ from vector_index.passages import Hit
 
 CountTokens = Callable[[str], Awaitable[int]]
 
-_SYSTEM = "You answer questions from the given passages only. Be brief and precise."
+_SYSTEM = (
+    "You are a helpful assistant. Answer the question in one or two sentences, using the context."
+)
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "prompts"),
     undefined=StrictUndefined,
     trim_blocks=True,
-    autoescape=False,  # noqa: S701 - the reader is a model, not a browser
+    autoescape=False,
 )
 
 

@@ -23,9 +23,7 @@ def run_query(question: str, index_name: str, as_json: bool) -> None:
         print_answer(answer)
 
 
-async def ask(
-    settings: Settings, index_name: str, question: str, embedder: OnnxEmbedder
-) -> Answer:
+async def ask(settings: Settings, index_name: str, question: str, embedder: OnnxEmbedder) -> Answer:
     """One answer from a generator that lives only for it."""
     generator = assembly.build_generator(settings)
     generator.start()

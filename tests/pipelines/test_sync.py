@@ -110,7 +110,7 @@ def test_a_deleted_row_is_in_no_result(world, table):
 
 
 def test_a_change_of_metadata_alone_embeds_nothing(world, table):
-    embedder, index, run = world
+    embedder, _, run = world
     run()
     embedder.texts.clear()
     upsert(table, rows(["1", "2"], kind="memo"))
@@ -150,5 +150,7 @@ def test_a_missing_table_and_a_missing_column_are_named(table, tmp_path):
         DeltaSource(tmp_path / "nowhere", MAPPING).version()
     with pytest.raises(SchemaMismatch, match="no column 'nope'"):
         DeltaSource(table, ColumnMapping("id", "title", "nope")).snapshot()
-    with pytest.raises(SchemaMismatch, match="'groups' must be a string"):
+    with pytest.raises(SchemaMismatch, match="'groups' must be a string, it is list"):
         DeltaSource(table, ColumnMapping("id", "title", "groups")).snapshot()
+    with pytest.raises(SchemaMismatch, match="'kind' must be a timestamp, it is string"):
+        DeltaSource(table, ColumnMapping("id", "title", "body", updated_at="kind")).snapshot()

@@ -55,7 +55,9 @@ def test_two_generations_are_kept_and_drafts_of_crashed_writers_are_cleared(home
 def test_a_flipped_bit_is_found_before_serving_and_the_old_generation_stays(home, suffix):
     reader = LocalIndex(home, settings())
     LocalIndex(home, settings()).publish(delta([], removed=["a"]), source(1))
-    victim = next(p for p in (home / "generations/2-table-v1").rglob("*") if p.name.endswith(suffix))
+    victim = next(
+        p for p in (home / "generations/2-table-v1").rglob("*") if p.name.endswith(suffix)
+    )
     damaged = bytearray(victim.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     victim.unlink()  # shared with the old generation by hard link

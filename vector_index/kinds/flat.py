@@ -56,8 +56,8 @@ def open_flat(folder: Path) -> FlatVectors:
 
 def _selector(allowed: NDArray[np.bool_]) -> Any:
     bitmap = np.packbits(allowed, bitorder="little")
-    selector = faiss.IDSelectorBitmap(bitmap)
-    parameters = faiss.SearchParameters(sel=selector)
+    selector = faiss.IDSelectorBitmap(bitmap)  # type: ignore[call-arg, arg-type]
+    parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
     # FAISS keeps raw pointers only: the arrays must live as long as the search.
-    parameters.keep_alive = (selector, bitmap)
+    parameters.keep_alive = (selector, bitmap)  # type: ignore[attr-defined]
     return parameters

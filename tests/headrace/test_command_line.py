@@ -1,0 +1,108 @@
+"""The command line as a person runs it: real models, a real table, a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+ROOT = Path(__file__).parents[2]
+ROWS = {
+    "csv": "The csv module reads and writes tabular data in CSV format. DictReader maps each row "
+    "to a dictionary.",
+    "json": "The json module encodes Python objects as JSON text and decodes them.",
+    "threading": "The threading module runs functions in separate threads.",
+}
+
+
+@pytest.fixture
+def headrace(tmp_path, weights_dir):
+    environment = {
+        **os.environ,
+        "HEADRACE_CONFIG": str(ROOT / "headrace.yaml"),
+        "HEADRACE_STATE_DIR": str(tmp_path / "state"),
+        "HEADRACE_WEIGHTS_DIR": str(weights_dir),
+        "HEADRACE_INDEXES__DOCS__SOURCE__PATH": str(tmp_path / "table"),
+    }
+
+    def run(*arguments, **overrides):
+        return subprocess.run(
+            [sys.executable, "-m", "headrace", *arguments],
+            capture_output=True, text=True, timeout=120, cwd=ROOT,
+            env={**environment, **overrides}, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    rows = [
+        {"id": key, "title": key, "kind": "module", "module": key, "body": body,
+         "tenant": "python", "allowed_groups": ["everyone"], "updated_at": datetime(2026, 11, 24, tzinfo=UTC)}
+        for key, body in ROWS.items()
+    ]  # fmt: skip
+    write_deltalake(str(tmp_path / "table"), pa.Table.from_pylist(rows))
+    return tmp_path / "table"
+
+
+def test_a_synced_table_answers_with_a_citation_and_forgets_a_deleted_row(headrace, table):
+    synced = headrace("index", "sync", "docs", "--json")
+    assert synced.returncode == 0, synced.stderr
+    assert json.loads(synced.stdout)["embedded"] == 3
+
+    question = "Which module reads CSV tabular data?"
+    asked = headrace("query", question, "--json")
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    assert answer["is_known"]
+    assert "csv" in [citation["document_id"] for citation in answer["citations"]]
+    assert answer["usage"]["completion_tokens"] > 0
+
+    DeltaTable(str(table)).delete("id = 'csv'")
+    status = json.loads(headrace("index", "status", "docs", "--json").stdout)
+    assert (status["lag_versions"], status["table_version"]) == (1, 0)
+    headrace("index", "sync", "docs")
+    after = json.loads(headrace("query", question, "--json").stdout)
+    assert "csv" not in [citation["document_id"] for citation in after["citations"]]
+    assert (after["version"]["source"]["version"], after["lag_versions"]) == (1, 0)
+
+
+def test_an_unrelated_question_is_answered_with_not_knowing(headrace, table):
+    headrace("index", "sync", "docs")
+    answer = json.loads(headrace("query", "Who won the football final?", "--json").stdout)
+    assert (answer["is_known"], answer["citations"]) == (False, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides", "message", "code"),
+    [
+        (["index", "sync", "nope"], {}, "unknown index 'nope'; headrace.yaml has: docs", 2),
+        (["index", "sync", "docs"], {}, "no Delta table at", 1),
+        (["models", "pull", "nope"], {}, "nope", 1),
+        (["query", ""], {}, "the question is empty", 1),
+        (["index", "status", "docs"], {"HEADRACE_CHAIN__K": "0"}, "chain.k: Input should be", 2),
+        (["index", "status", "docs"], {"HEADRACE_CONFIG": "no.yaml"}, "no settings file", 2),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(headrace, arguments, overrides, message, code):
+    result = headrace(*arguments, **overrides)
+    assert result.returncode == code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_imports_no_engine(headrace):
+    code = (
+        "import sys; from headrace.cli import app; "
+        "print([m for m in ('faiss','onnxruntime','deltalake','pyarrow','jinja2') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
+                          check=True)  # fmt: skip
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,111 @@
+"""The chain over an exact index, the hashing embedder and a scripted model."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+
+from llm_endpoint.embedding import HashingEmbedder
+from llm_endpoint.generation import ScriptedGenerator
+from rag_chain.chain import DONT_KNOW, MAX_QUESTION_CHARACTERS, Chain, ChainLimits
+from rag_chain.errors import InvalidQuestion
+from vector_index.manifest import IndexSettings
+from vector_index.memory import InMemoryIndex
+from vector_index.passages import (
+    DOCUMENT_SCHEMA,
+    Access,
+    EmbedderIdentity,
+    IndexDelta,
+    Passage,
+    SourceVersion,
+    passages_to_table,
+)
+
+TEXTS = {"csv": "the csv module reads tabular data", "board": "the csv merger is secret"}
+STAFF = Access("acme", frozenset({"staff"}))
+
+
+@pytest.fixture
+def ask():
+    embedder = HashingEmbedder(256)
+    info = embedder.info
+    identity = EmbedderIdentity(info.id, info.weights_sha256, info.dim)
+    index = InMemoryIndex(IndexSettings("docs", "exact", identity, {}, {}, True, True))
+    passages = [
+        Passage(key, 0, key, text, 0, len(text), key, "acme",
+                ("staff",) if key == "csv" else ("directors",))
+        for key, text in TEXTS.items()
+    ]  # fmt: skip
+    documents = pa.Table.from_pylist(
+        [{"document_id": key, "document_hash": key} for key in TEXTS], schema=DOCUMENT_SCHEMA
+    )
+    index.publish(
+        IndexDelta(
+            documents,
+            passages_to_table(passages, {}),
+            embedder.embed_passages(list(TEXTS.values())),
+            frozenset(),
+        ),
+        SourceVersion("t", 7, "fp", datetime(2026, 1, 1, tzinfo=UTC)),
+    )
+
+    def run(question, *, access=STAFF, **limits):
+        seen = []
+
+        def reply(request):
+            seen.append(request)
+            return "The csv module reads tabular data [1]. See also [9]."
+
+        generator = ScriptedGenerator(reply, model="scripted", context_tokens=4096)
+        chain = Chain(
+            index, embedder, generator,
+            limits=ChainLimits(**limits), lag_versions=lambda: 2,
+        )  # fmt: skip
+        return asyncio.run(chain.answer(question, access=access)), seen
+
+    return run
+
+
+def test_an_answer_says_what_it_was_built_from(ask):
+    answer, _ = ask("which module reads csv data")
+    assert answer.is_known
+    assert [c.document_id for c in answer.citations] == ["csv"]
+    assert "[9]" not in answer.text
+    assert (answer.version.source.version, answer.lag_versions) == (7, 2)
+    assert answer.model == "scripted"
+    assert set(answer.timings_s) == {"retrieve", "prompt", "generate"}
+
+
+def test_without_a_relevant_passage_it_does_not_know_and_asks_no_model(ask):
+    answer, seen = ask("bananas grow upwards")
+    assert (answer.text, answer.is_known, answer.citations) == (DONT_KNOW, False, ())
+    assert seen == []
+
+
+def test_a_passage_the_asker_may_not_see_is_not_in_the_prompt(ask):
+    _, seen = ask("what about the csv merger", min_score=-1.0)
+    prompt = "".join(message.content for message in seen[0].messages)
+    assert TEXTS["csv"] in prompt
+    assert TEXTS["board"] not in prompt
+    assert ask("csv", access=Access("other", frozenset({"staff"})))[0].text == DONT_KNOW
+
+
+def test_a_budget_too_small_for_any_passage_is_an_honest_dont_know(ask):
+    answer, seen = ask("which module reads csv data", prompt_tokens=3)
+    assert (answer.is_known, seen) == (False, [])
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ("", "empty"),
+        ("  \n", "empty"),
+        ("x" * (MAX_QUESTION_CHARACTERS + 1), "4001 characters"),
+        ("a\0b", r"character 1 .* U\+0000"),
+        ("ab\ud800", r"character 2 .* U\+D800"),
+    ],
+)
+def test_a_question_that_is_no_text_is_refused_by_name(ask, question, message):
+    with pytest.raises(InvalidQuestion, match=message):
+        ask(question)
