@@ -102,9 +102,9 @@ class DeltaSource:
             mapping.title: "string",
             mapping.text: "string",
         }
-        for column, kind in wanted.items():
-            if column is not None:
-                _check_type(column, schema.field(column).type, kind)
+        for name, kind in wanted.items():
+            if name is not None:
+                _check_type(name, schema.field(name).type, kind)
         return schema
 
     def _source_version(self, table: DeltaTable) -> SourceVersion:

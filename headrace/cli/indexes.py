@@ -2,6 +2,7 @@
 
 import json as json_module
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from headrace import assembly
@@ -45,7 +46,7 @@ def run_status(name: str, as_json: bool) -> None:
 def sync_with_bar(settings: Settings, name: str, embedder: OnnxEmbedder) -> SyncReport:
     """Syncs behind a progress bar of texts embedded."""
     columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("embed", total=None)
         return sync(
             assembly.build_source(settings, name),

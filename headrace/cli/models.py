@@ -3,6 +3,7 @@
 import json as json_module
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from headrace.settings import load_settings
@@ -37,7 +38,7 @@ def run_pull(name: str) -> None:
 def pull_with_bar(card: ModelCard, weights_dir: Path) -> Path:
     """Pulls a model behind a progress bar on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         tasks: dict[str, object] = {}
 
         def show(progress: PullProgress) -> None:

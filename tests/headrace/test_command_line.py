@@ -12,6 +12,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 ROOT = Path(__file__).parents[2]
+WRITTEN = datetime(2026, 11, 24, tzinfo=UTC)
 ROWS = {
     "csv": "The csv module reads and writes tabular data in CSV format. DictReader maps each row "
     "to a dictionary.",
@@ -44,7 +45,7 @@ def headrace(tmp_path, weights_dir):
 def table(tmp_path):
     rows = [
         {"id": key, "title": key, "kind": "module", "module": key, "body": body,
-         "tenant": "python", "allowed_groups": ["everyone"], "updated_at": datetime(2026, 11, 24, tzinfo=UTC)}
+         "tenant": "python", "allowed_groups": ["everyone"], "updated_at": WRITTEN}
         for key, body in ROWS.items()
     ]  # fmt: skip
     write_deltalake(str(tmp_path / "table"), pa.Table.from_pylist(rows))
