@@ -7,7 +7,8 @@ VectorIndexError
 ├── IndexNotFound         nothing has been published under that name yet
 ├── IndexBusy             another process holds the writer's lock
 ├── IndexCorrupt          a file's checksum or shape differs from its manifest
-└── EmbedderMismatch      the index was built by another embedder or dimension
+├── EmbedderMismatch      the index was built by another embedder or dimension
+└── SettingsMismatch      the index was built with another kind, chunking or set of columns
 """
 
 
@@ -48,3 +49,7 @@ class IndexCorrupt(VectorIndexError):
 
 class EmbedderMismatch(VectorIndexError):
     """Vectors of two embedders would be mixed in one space."""
+
+
+class SettingsMismatch(VectorIndexError):
+    """Segments built in two ways would be mixed in one index."""

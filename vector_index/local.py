@@ -1,5 +1,6 @@
 """An index on the local disk: generations published by one writer, read by any process."""
 
+import dataclasses
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.errors import IndexBusy, IndexNotFound
+from vector_index.errors import EmbedderMismatch, IndexBusy, IndexNotFound, SettingsMismatch
 from vector_index.filters import Filter
 from vector_index.generation import Generation, open_generation
 from vector_index.manifest import IndexSettings
@@ -67,7 +68,8 @@ class LocalIndex:
     def refresh(self) -> bool:
         """Opens the generation that CURRENT names, if it is another one; says whether it was.
 
-        Raises IndexCorrupt when the new one is damaged; the old one then keeps serving.
+        Raises IndexCorrupt when the new one is damaged, EmbedderMismatch or SettingsMismatch
+        when it was built otherwise than configured; the old one then keeps serving.
         """
         try:
             name = (self._home / CURRENT).read_text(encoding="utf-8").strip()
@@ -75,7 +77,9 @@ class LocalIndex:
             return False
         if self._live is not None and self._live.manifest.generation == name:
             return False
-        self._live = open_generation(self._home / GENERATIONS / name)
+        generation = open_generation(self._home / GENERATIONS / name)
+        self._check(generation.manifest.settings)
+        self._live = generation
         return True
 
     @contextmanager
@@ -92,6 +96,23 @@ class LocalIndex:
             ) from exc
         finally:
             os.close(descriptor)
+
+    def _check(self, built: IndexSettings) -> None:
+        old, new = built.embedder, self._settings.embedder
+        fix = f"remove {self._home} and run `headrace index sync {self._settings.name}` to rebuild"
+        if old != new:
+            raise EmbedderMismatch(
+                f"index {built.name!r} was built by {old.id} (dim {old.dim}, weights "
+                f"{old.weights_sha256[:12]}), now asked to use {new.id} (dim {new.dim}, weights "
+                f"{new.weights_sha256[:12]}); {fix}"
+            )
+        for field in dataclasses.fields(built):
+            was, is_now = getattr(built, field.name), getattr(self._settings, field.name)
+            if was != is_now:
+                raise SettingsMismatch(
+                    f"index {built.name!r} was built with {field.name} {was!r}, "
+                    f"now asked for {is_now!r}; {fix}"
+                )
 
     def _generation(self) -> Generation:
         if self._live is None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from vector_index.checks import check_delta
 from vector_index.disk import link_or_copy, replace_text, sync_folder, sync_tree
-from vector_index.errors import EmbedderMismatch
 from vector_index.generation import Generation
 from vector_index.kinds import KINDS
 from vector_index.manifest import (
@@ -65,8 +64,6 @@ def publish_delta(
     parent or exactly the new generation.
     """
     check_delta(delta, settings.embedder.dim)
-    if parent is not None:
-        check_settings(parent, settings)
     parts = _parts(parent, delta)
     generations = home / GENERATIONS
     generations.mkdir(parents=True, exist_ok=True)
@@ -83,18 +80,6 @@ def publish_delta(
     replace_text(home / CURRENT, manifest.generation)
     _prune(generations, keep=manifest)
     return final
-
-
-def check_settings(parent: Generation, settings: IndexSettings) -> None:
-    """Raises EmbedderMismatch when old and new vectors would be of different spaces."""
-    old, new = parent.manifest.settings.embedder, settings.embedder
-    if old != new:
-        raise EmbedderMismatch(
-            f"index {settings.name!r} was built by {old.id} (dim {old.dim}, weights "
-            f"{old.weights_sha256[:12]}), now asked to use {new.id} (dim {new.dim}, weights "
-            f"{new.weights_sha256[:12]}); rebuild it with `headrace index sync {settings.name} "
-            "--rebuild`"
-        )
 
 
 def next_number(generations: Path) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vector_index.errors import EmbedderMismatch, IndexBusy, IndexCorrupt
+from vector_index.errors import EmbedderMismatch, IndexBusy, IndexCorrupt, SettingsMismatch
 from vector_index.local import LocalIndex
 
 _spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
@@ -67,10 +67,14 @@ def test_a_flipped_bit_is_found_before_serving_and_the_old_generation_stays(home
     assert len(_all(reader)) == 3
 
 
-def test_another_embedder_is_refused_naming_both(home, four):
-    other = LocalIndex(home, settings(weights="other"))
-    with pytest.raises(EmbedderMismatch, match=r"by-hand.*by-hand"):
-        other.publish(four, source(1))
+def test_another_embedder_is_refused_naming_both(home):
+    with pytest.raises(EmbedderMismatch, match=r"by-hand.*weights w\).*by-hand.*weights other"):
+        LocalIndex(home, settings(weights="other"))
+
+
+def test_another_kind_is_refused_naming_both(home):
+    with pytest.raises(SettingsMismatch, match="kind 'flat', now asked for 'exact'"):
+        LocalIndex(home, settings("exact"))
 
 
 def test_a_second_writer_in_another_process_is_refused_at_once(home, four):
