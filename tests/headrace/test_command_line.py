@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,3 +108,11 @@ def test_help_imports_no_engine(headrace):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
                           check=True)  # fmt: skip
     assert done.stdout.strip() == "[]"
+
+
+def test_packages_on_disk_in_the_wheel_and_in_the_linter_are_the_same():
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    on_disk = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+    assert sorted(wheel) == on_disk == sorted(project["tool"]["importlinter"]["root_packages"])
