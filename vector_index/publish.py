@@ -1,6 +1,5 @@
 """Writing a generation: beside, synced, renamed, and only then named by CURRENT."""
 
-import os
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -200,7 +199,7 @@ def _prune(generations: Path, *, keep: Manifest) -> None:
     )
     kept |= {entry.name for entry in numbered[:KEPT_GENERATIONS]}
     for entry in generations.iterdir():
-        if entry.name not in kept and os.access(entry, os.W_OK):
+        if entry.name not in kept:
             shutil.rmtree(entry, ignore_errors=True)
 
 
