@@ -95,7 +95,7 @@ def build_chain(
         embedder,
         generator,
         limits=limits,
-        lag_versions=lambda: source.version().version - index.version().source.version,
+        lag=lambda: source.lag(index.version().source),
     )
 
 

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from pipelines.errors import BadKeys, SchemaMismatch, TableNotFound
-from vector_index.passages import MetadataType, SourceVersion
+from vector_index.passages import Lag, MetadataType, SourceVersion
 
 _METADATA_TYPES: tuple[tuple[MetadataType, tuple[str, ...]], ...] = (
     ("string", ("string", "large_string", "string_view")),
@@ -67,6 +67,18 @@ class DeltaSource:
     def version(self) -> SourceVersion:
         """The newest committed version."""
         return self._source_version(self._open())
+
+    def lag(self, indexed: SourceVersion) -> Lag:
+        """How far behind the newest commit an index of `indexed` is."""
+        table = self._open()
+        is_same_table = str(table.metadata().id) == indexed.table_id
+        behind = table.version() - indexed.version if is_same_table else None
+        if behind == 0:
+            return Lag(0, 0.0)
+        # A restored copy of the table's files can stand before the indexed version: count all.
+        unseen = table.history(behind if behind is not None and behind > 0 else None)
+        oldest = datetime.fromtimestamp(unseen[-1]["timestamp"] / 1000, UTC)
+        return Lag(behind, max(0.0, (datetime.now(UTC) - oldest).total_seconds()))
 
     def snapshot(self) -> Snapshot:
         """All rows of the newest version. Raises BadKeys for null or duplicate keys."""

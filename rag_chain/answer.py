@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_endpoint.generation import TokenUsage
-from vector_index.passages import IndexVersion
+from vector_index.passages import IndexVersion, Lag
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Citation:
 class Answer:
     """An answer and its provenance. `is_known` is false when no passage was relevant.
 
-    timings_s: seconds per stage (retrieve, prompt, generate). lag_versions: commits the table
-    was ahead of the index when the answer was made, None where nobody measured it.
+    timings_s: seconds per stage (retrieve, prompt, generate). lag: how far the table was
+    ahead of the index when the answer was made, None where nobody measured it.
     """
 
     text: str
@@ -43,4 +43,4 @@ class Answer:
     model: str
     usage: TokenUsage
     timings_s: Mapping[str, float]
-    lag_versions: int | None = None
+    lag: Lag | None = None

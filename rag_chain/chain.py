@@ -1,17 +1,21 @@
 """The chain: retrieve, prompt, generate, cite."""
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from llm_endpoint.embedding.protocol import Embedder
-from llm_endpoint.generation import GenerationRequest, Generator, TokenUsage
+from llm_endpoint.generation import GenerationRequest, Generator, Message, TokenUsage
 from rag_chain.answer import Answer
 from rag_chain.citations import cite
 from rag_chain.errors import InvalidQuestion
 from rag_chain.prompt import build_prompt
+from vector_index.checks import check_k
 from vector_index.filters import Filter
-from vector_index.passages import Access, Hit, SearchResult
+from vector_index.passages import Access, Hit, Lag, SearchResult
 from vector_index.protocol import VectorIndex
 
 MAX_QUESTION_CHARACTERS = 4000
@@ -30,6 +34,16 @@ class ChainLimits:
     answer_tokens: int = 96
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A question with its prompt: `kept` are the passages in it, best first, of all `found`."""
+
+    messages: tuple[Message, ...]
+    kept: tuple[Hit, ...]
+    found: SearchResult
+    timings_s: Mapping[str, float]
+
+
 class Chain:
     """Answers questions from one index with one model."""
 
@@ -40,13 +54,24 @@ class Chain:
         generator: Generator,
         *,
         limits: ChainLimits,
-        lag_versions: Callable[[], int | None] = lambda: None,
+        executor: Executor | None = None,
+        lag: Callable[[], Lag | None] = lambda: None,
     ) -> None:
+        """executor: where embedding and search run (None: the event loop's default pool).
+
+        lag: called once per answer, on the event loop; it must not block.
+        """
         self._index = index
         self._embedder = embedder
         self._generator = generator
         self._limits = limits
-        self._lag_versions = lag_versions
+        self._executor = executor
+        self._lag = lag
+
+    @property
+    def index(self) -> VectorIndex:
+        """The index that questions are answered from."""
+        return self._index
 
     async def answer(
         self, question: str, *, access: Access, k: int | None = None, where: Filter | None = None
@@ -55,9 +80,46 @@ class Chain:
 
         Raises InvalidQuestion, VectorIndexError or LlmEndpointError.
         """
+        prepared = await self.prepare(question, access=access, k=k, where=where)
+        if not prepared.kept:
+            return self._unknown(prepared)
+        started = time.perf_counter()
+        completion = await self._generator.generate(self._request(prepared))
+        return self._answer(completion.text, prepared, completion.usage, started)
+
+    async def stream(
+        self, question: str, *, access: Access, k: int | None = None, where: Filter | None = None
+    ) -> AsyncGenerator[str | Answer, None]:
+        """Pieces of the model's text as they are written, then the Answer, citations checked.
+
+        The pieces are as the model wrote them; only the Answer's text has true markers.
+        Raises as `answer` does, also between pieces.
+        """
+        prepared = await self.prepare(question, access=access, k=k, where=where)
+        if not prepared.kept:
+            yield DONT_KNOW
+            yield self._unknown(prepared)
+            return
+        started = time.perf_counter()
+        pieces: list[str] = []
+        usage = TokenUsage(0, 0)
+        async with contextlib.aclosing(self._generator.stream(self._request(prepared))) as deltas:
+            async for delta in deltas:
+                usage = delta.usage or usage
+                if delta.text:
+                    pieces.append(delta.text)
+                    yield delta.text
+        yield self._answer("".join(pieces), prepared, usage, started)
+
+    async def prepare(
+        self, question: str, *, access: Access, k: int | None = None, where: Filter | None = None
+    ) -> Prepared:
+        """Everything before generation: retrieved passages and the prompt made of them."""
         check_question(question)
         started = time.perf_counter()
-        found = self._retrieve(question, access, k or self._limits.k, where)
+        found = await self.search(
+            question, access=access, k=self._limits.k if k is None else k, where=where
+        )
         relevant = tuple(hit for hit in found.hits if hit.score >= self._limits.min_score)
         retrieved = time.perf_counter()
         messages, kept = await build_prompt(
@@ -66,41 +128,47 @@ class Chain:
             budget_tokens=self._limits.prompt_tokens,
             count_tokens=self._generator.count_tokens,
         )
-        prompted = time.perf_counter()
-        timings = {"retrieve": retrieved - started, "prompt": prompted - retrieved}
-        if not kept:
-            return self._answer(DONT_KNOW, (), found, TokenUsage(0, 0), timings)
-        request = GenerationRequest(
-            messages, max_tokens=self._limits.answer_tokens, stop=(PARAGRAPH,)
-        )
-        completion = await self._generator.generate(request)
-        timings["generate"] = time.perf_counter() - prompted
-        return self._answer(completion.text, kept, found, completion.usage, timings)
+        timings = {"retrieve": retrieved - started, "prompt": time.perf_counter() - retrieved}
+        return Prepared(messages, kept, found, timings)
 
-    def _retrieve(
-        self, question: str, access: Access, k: int, where: Filter | None
+    async def search(
+        self, text: str, *, access: Access, k: int, where: Filter | None = None
     ) -> SearchResult:
-        vector = self._embedder.embed_queries([question])[0]
-        return self._index.search(vector, k=k, access=access, where=where)
+        """The k passages nearest to a text, off the event loop. Raises as `prepare` does."""
+        check_question(text)
+        # A k that the index would refuse must not cost an embedding first.
+        check_k(k)
+
+        def retrieve() -> SearchResult:
+            vector = self._embedder.embed_queries([text])[0]
+            return self._index.search(vector, k=k, access=access, where=where)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, retrieve)
+
+    def _request(self, prepared: Prepared) -> GenerationRequest:
+        return GenerationRequest(
+            prepared.messages, max_tokens=self._limits.answer_tokens, stop=(PARAGRAPH,)
+        )
+
+    def _unknown(self, prepared: Prepared) -> Answer:
+        return self._answer(DONT_KNOW, prepared, TokenUsage(0, 0), None)
 
     def _answer(
-        self,
-        text: str,
-        kept: tuple[Hit, ...],
-        found: SearchResult,
-        usage: TokenUsage,
-        timings: dict[str, float],
+        self, text: str, prepared: Prepared, usage: TokenUsage, started: float | None
     ) -> Answer:
-        cited, citations = cite(text, kept) if kept else (text, ())
+        cited, citations = cite(text, prepared.kept) if prepared.kept else (text, ())
+        timings = dict(prepared.timings_s)
+        if started is not None:
+            timings["generate"] = time.perf_counter() - started
         return Answer(
             text=cited,
-            is_known=bool(kept),
+            is_known=bool(prepared.kept),
             citations=citations,
-            version=found.version,
+            version=prepared.found.version,
             model=self._generator.info.model,
             usage=usage,
             timings_s=timings,
-            lag_versions=self._lag_versions(),
+            lag=self._lag(),
         )
 
 

@@ -8,10 +8,15 @@ from vector_index.passages import IndexDelta
 from vector_index.protocol import MAX_K
 
 
-def check_query(vector: NDArray[np.float32], k: int, dim: int) -> None:
-    """Raises InvalidQuery unless the vector is finite float32 (dim,) and 1 <= k <= MAX_K."""
+def check_k(k: int) -> None:
+    """Raises InvalidQuery unless 1 <= k <= MAX_K."""
     if not 1 <= k <= MAX_K:
         raise InvalidQuery(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
+
+
+def check_query(vector: NDArray[np.float32], k: int, dim: int) -> None:
+    """Raises InvalidQuery unless the vector is finite float32 (dim,) and 1 <= k <= MAX_K."""
+    check_k(k)
     if vector.shape != (dim,):
         raise InvalidQuery(
             f"query vector has shape {vector.shape}, the index has dimension {dim}", field="vector"

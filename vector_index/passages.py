@@ -102,6 +102,18 @@ class IndexVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Lag:
+    """How far an index is behind its table.
+
+    versions: commits not yet indexed; None where the table was recreated and cannot be counted.
+    seconds: age of the oldest commit that is not indexed, 0.0 where there is none.
+    """
+
+    versions: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """Hits from exactly one generation, best first; ties are broken by document id and ordinal."""
 

@@ -44,8 +44,9 @@ def print_answer(answer: Answer) -> None:
             f"{citation.origin} (support {citation.support:.2f})"
         )
     timings = ", ".join(f"{name} {value:.2f} s" for name, value in answer.timings_s.items())
+    lag = "unmeasured" if answer.lag is None else f"{answer.lag.seconds:.0f} s behind the table"
     print(
-        f"  from {answer.version.generation} ({answer.lag_versions} table versions behind), "
+        f"  from {answer.version.generation} ({lag}), "
         f"{answer.model}, {answer.usage.prompt_tokens}+{answer.usage.completion_tokens} tokens, "
         f"{timings}"
     )

@@ -27,13 +27,13 @@ def run_status(name: str, as_json: bool) -> None:
     settings = load_settings()
     assembly.index_section(settings, name)
     version = assembly.build_index(settings, name, assembly.build_embedder(settings)).version()
-    newest = assembly.build_source(settings, name).version()
+    lag = assembly.build_source(settings, name).lag(version.source)
     form = {
         "index": name,
         "generation": version.generation,
         "table_version": version.source.version,
-        "newest_table_version": newest.version,
-        "lag_versions": newest.version - version.source.version,
+        "lag_versions": lag.versions,
+        "lag_s": round(lag.seconds, 1),
         "created_at": version.created_at.isoformat(),
     }
     if as_json:

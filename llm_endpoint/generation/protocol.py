@@ -1,6 +1,6 @@
 """What a generator is, whatever engine writes the text."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -69,7 +69,7 @@ class Generator(Protocol):
 
     async def generate(self, request: GenerationRequest) -> Completion: ...
 
-    def stream(self, request: GenerationRequest) -> AsyncIterator[CompletionDelta]:
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[CompletionDelta, None]:
         """The answer as it is written; the deltas' texts joined are the answer.
 
         Close it (`contextlib.aclosing`) when you stop reading early: that frees the engine.

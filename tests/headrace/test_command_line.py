@@ -72,7 +72,7 @@ def test_a_synced_table_answers_with_a_citation_and_forgets_a_deleted_row(headra
     headrace("index", "sync", "docs")
     after = json.loads(headrace("query", question, "--json").stdout)
     assert "csv" not in [citation["document_id"] for citation in after["citations"]]
-    assert (after["version"]["source"]["version"], after["lag_versions"]) == (1, 0)
+    assert (after["version"]["source"]["version"], after["lag"]["versions"]) == (1, 0)
 
 
 def test_an_unrelated_question_is_answered_with_not_knowing(headrace, table):

@@ -17,6 +17,7 @@ from vector_index.passages import (
     Access,
     EmbedderIdentity,
     IndexDelta,
+    Lag,
     Passage,
     SourceVersion,
     passages_to_table,
@@ -60,7 +61,7 @@ def ask():
         generator = ScriptedGenerator(reply, model="scripted", context_tokens=4096)
         chain = Chain(
             index, embedder, generator,
-            limits=ChainLimits(**limits), lag_versions=lambda: 2,
+            limits=ChainLimits(**limits), lag=lambda: Lag(2, 5.0),
         )  # fmt: skip
         return asyncio.run(chain.answer(question, access=access)), seen
 
@@ -72,7 +73,7 @@ def test_an_answer_says_what_it_was_built_from(ask):
     assert answer.is_known
     assert [c.document_id for c in answer.citations] == ["csv"]
     assert "[9]" not in answer.text
-    assert (answer.version.source.version, answer.lag_versions) == (7, 2)
+    assert (answer.version.source.version, answer.lag) == (7, Lag(2, 5.0))
     assert answer.model == "scripted"
     assert set(answer.timings_s) == {"retrieve", "prompt", "generate"}
 
