@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-components check
+.PHONY: demo serve test test-components check
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ $(VENV)-sentence-transformers/.installed:
 
 demo: $(VENV)/.base
 	$(BIN)/headrace demo
+
+serve: $(VENV)/.base
+	$(BIN)/headrace serve
 
 test: $(VENV)/.installed
 	$(BIN)/pytest

@@ -89,18 +89,22 @@ def build_chain(
     """The chain over one index; the generator has been started."""
     source = build_source(settings, name)
     index = build_index(settings, name, embedder)
-    limits = ChainLimits(**settings.chain.model_dump())
     return Chain(
         index,
         embedder,
         generator,
-        limits=limits,
+        limits=chain_limits(settings),
         lag=lambda: source.lag(index.version().source),
     )
 
 
+def chain_limits(settings: Settings) -> ChainLimits:
+    """The bounds of every chain."""
+    return ChainLimits(**settings.chain.model_dump())
+
+
 def access_of(settings: Settings) -> Access:
-    """Who the command line asks as."""
+    """Who the command line and every HTTP request ask as."""
     return Access(settings.principal.tenant, frozenset(settings.principal.groups))
 
 

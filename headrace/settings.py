@@ -68,8 +68,16 @@ class ChainSection(_Section):
     answer_tokens: int = Field(96, ge=1)
 
 
+class GatewaySection(_Section):
+    """Where HTTP is served. Only loopback: there are no keys yet."""
+
+    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    port: int = Field(8080, ge=1, le=65535)
+    max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216)
+
+
 class PrincipalSection(_Section):
-    """Who the command line asks as."""
+    """Who the command line and every HTTP request ask as."""
 
     tenant: str
     groups: tuple[str, ...]
@@ -88,6 +96,7 @@ class Settings(BaseSettings):
     generator: GeneratorSettings
     indexes: dict[str, IndexSection]
     chain: ChainSection = ChainSection()
+    gateway: GatewaySection = GatewaySection()
     principal: PrincipalSection
 
     @classmethod

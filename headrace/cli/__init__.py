@@ -32,12 +32,28 @@ def query(question: str, index_name: str = "docs", json: Json = False) -> None:
     run_query(question, index_name, json)
 
 
+@app.command()
+def serve() -> None:
+    """Answer over HTTP, following every index of headrace.yaml."""
+    from headrace.cli.serve import run_serve
+
+    run_serve()
+
+
 @index.command("sync")
 def index_sync(name: str, json: Json = False) -> None:
     """Make an index equal to its table, embedding only what changed."""
     from headrace.cli.indexes import run_sync
 
     run_sync(name, json)
+
+
+@index.command("search")
+def index_search(name: str, text: str, k: int = 10, json: Json = False) -> None:
+    """Show the passages nearest to a text."""
+    from headrace.cli.indexes import run_search
+
+    run_search(name, text, k, json)
 
 
 @index.command("status")

@@ -1,5 +1,6 @@
 """`headrace index`."""
 
+import dataclasses
 import json as json_module
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from headrace import assembly
 from headrace.settings import Settings, load_settings
 from llm_endpoint.embedding.onnx import OnnxEmbedder
 from pipelines.sync import SyncReport, sync
+from rag_chain.chain import check_question
 
 
 def run_sync(name: str, as_json: bool) -> None:
@@ -41,6 +43,22 @@ def run_status(name: str, as_json: bool) -> None:
         return
     for key, value in form.items():
         print(f"{key:22} {value}")
+
+
+def run_search(name: str, text: str, k: int, as_json: bool) -> None:
+    """Prints the k passages nearest to a text, best first."""
+    settings = load_settings()
+    check_question(text)
+    assembly.index_section(settings, name)
+    embedder = assembly.build_embedder(settings)
+    index = assembly.build_index(settings, name, embedder)
+    vector = embedder.embed_queries([text])[0]
+    found = index.search(vector, k=k, access=assembly.access_of(settings))
+    if as_json:
+        print(json_module.dumps(dataclasses.asdict(found), default=str))
+        return
+    for hit in found.hits:
+        print(f"{hit.score:.3f}  {hit.passage.document_id}  {hit.passage.text[:80]!r}")
 
 
 def sync_with_bar(settings: Settings, name: str, embedder: OnnxEmbedder) -> SyncReport:

@@ -75,6 +75,16 @@ def test_a_synced_table_answers_with_a_citation_and_forgets_a_deleted_row(headra
     assert (after["version"]["source"]["version"], after["lag"]["versions"]) == (1, 0)
 
 
+def test_index_search_prints_the_nearest_passages_and_refuses_a_wrong_k(headrace, table):
+    headrace("index", "sync", "docs")
+    found = json.loads(headrace("index", "search", "docs", "CSV data", "--json").stdout)
+    assert found["hits"][0]["passage"]["document_id"] == "csv"
+    assert len(found["hits"]) == 3
+    refused = headrace("index", "search", "docs", "x", "--k", "2147483648")
+    assert refused.returncode == 1
+    assert "k is 2147483648" in refused.stderr
+
+
 def test_an_unrelated_question_is_answered_with_not_knowing(headrace, table):
     headrace("index", "sync", "docs")
     answer = json.loads(headrace("query", "Who won the football final?", "--json").stdout)
@@ -89,6 +99,8 @@ def test_an_unrelated_question_is_answered_with_not_knowing(headrace, table):
         (["models", "pull", "nope"], {}, "nope", 1),
         (["query", ""], {}, "the question is empty", 1),
         (["index", "status", "docs"], {"HEADRACE_CHAIN__K": "0"}, "chain.k: Input should be", 2),
+        (["serve"], {"HEADRACE_GATEWAY__HOST": "0.0.0.0"}, "gateway.host: Input should be", 2),
+        (["index", "search", "docs", "x", "--k", "0"], {}, "no Delta table at", 1),
         (["index", "status", "docs"], {"HEADRACE_CONFIG": "no.yaml"}, "no settings file", 2),
     ],
 )

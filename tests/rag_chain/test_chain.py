@@ -51,7 +51,7 @@ def ask():
         SourceVersion("t", 7, "fp", datetime(2026, 1, 1, tzinfo=UTC)),
     )
 
-    def run(question, *, access=STAFF, **limits):
+    def run(question, *, access=STAFF, is_streamed=False, **limits):
         seen = []
 
         def reply(request):
@@ -63,7 +63,12 @@ def ask():
             index, embedder, generator,
             limits=ChainLimits(**limits), lag=lambda: Lag(2, 5.0),
         )  # fmt: skip
-        return asyncio.run(chain.answer(question, access=access)), seen
+
+        async def collect():
+            return [piece async for piece in chain.stream(question, access=access)]
+
+        answered = collect() if is_streamed else chain.answer(question, access=access)
+        return asyncio.run(answered), seen
 
     return run
 
@@ -76,6 +81,19 @@ def test_an_answer_says_what_it_was_built_from(ask):
     assert (answer.version.source.version, answer.lag) == (7, Lag(2, 5.0))
     assert answer.model == "scripted"
     assert set(answer.timings_s) == {"retrieve", "prompt", "generate"}
+
+
+def test_a_stream_ends_with_the_answer_whose_citations_are_checked(ask):
+    (*pieces, answer), _ = ask("which module reads csv data", is_streamed=True)
+    assert "".join(pieces) == "The csv module reads tabular data [1]. See also [9]."
+    assert "[9]" not in answer.text
+    assert [c.document_id for c in answer.citations] == ["csv"]
+    assert answer.usage.completion_tokens == len(pieces)
+
+
+def test_a_stream_without_a_relevant_passage_does_not_know(ask):
+    (piece, answer), seen = ask("bananas grow upwards", is_streamed=True)
+    assert (piece, answer.text, answer.is_known, seen) == (DONT_KNOW, DONT_KNOW, False, [])
 
 
 def test_without_a_relevant_passage_it_does_not_know_and_asks_no_model(ask):

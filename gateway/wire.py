@@ -1,0 +1,157 @@
+"""What goes over the wire at /query and /indexes/{name}/search."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rag_chain.answer import Answer
+from vector_index.passages import Hit, IndexVersion, Lag, MetadataValue
+from vector_index.protocol import MAX_K
+
+_Strict = Annotated[int, Field(ge=1, le=MAX_K, strict=True)]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class QueryRequest(_Form):
+    """A question. `filter` is the JSON form of vector_index.filters."""
+
+    question: str = Field(examples=["How do I read a CSV file into dictionaries?"])
+    index: str = Field("docs", examples=["docs"])
+    k: _Strict | None = Field(None, description="Passages to retrieve; null: the server's.")
+    filter: dict[str, object] | None = Field(None, examples=[{"kind": ["class", "module"]}])
+    stream: bool = Field(False, description="Answer as server-sent events.")
+    generate: bool = Field(True, description="False: passages and prompt only, no model.")
+
+
+class SearchRequest(_Form):
+    """A text to find the nearest passages of."""
+
+    text: str = Field(examples=["read a CSV file"])
+    k: _Strict = 10
+    filter: dict[str, object] | None = Field(None, examples=[{"kind": "function"}])
+
+
+class VersionForm(_Form):
+    """The index generation and table version behind an answer."""
+
+    index: str
+    generation: str
+    created_at: datetime
+    table_id: str
+    table_version: int
+
+    @classmethod
+    def of(cls, version: IndexVersion) -> "VersionForm":
+        return cls(
+            index=version.index,
+            generation=version.generation,
+            created_at=version.created_at,
+            table_id=version.source.table_id,
+            table_version=version.source.version,
+        )
+
+
+class LagForm(_Form):
+    """How far behind the table; versions is null where it was recreated."""
+
+    versions: int | None
+    seconds: float
+
+
+class CitationForm(_Form):
+    """A passage that was in the prompt; see rag_chain.answer.Citation."""
+
+    marker: int
+    document_id: str
+    title: str
+    start: int
+    end: int
+    score: float
+    support: float
+    origin: Literal["model", "attributed"]
+
+
+class UsageForm(_Form):
+    """Tokens of the model."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class HitForm(_Form):
+    """A passage; score is the cosine similarity."""
+
+    document_id: str
+    title: str
+    text: str
+    start: int
+    end: int
+    score: float
+    metadata: dict[str, MetadataValue]
+
+    @classmethod
+    def of(cls, hit: Hit) -> "HitForm":
+        passage = hit.passage
+        return cls(
+            document_id=passage.document_id,
+            title=passage.title,
+            text=passage.text,
+            start=passage.start,
+            end=passage.end,
+            score=hit.score,
+            metadata=dict(passage.metadata),
+        )
+
+
+class QueryResponse(_Form):
+    """An answer and everything it was built from."""
+
+    answer: str
+    is_known: bool
+    citations: list[CitationForm]
+    version: VersionForm
+    lag: LagForm | None
+    model: str
+    usage: UsageForm
+    timings_s: dict[str, float]
+
+    @classmethod
+    def of(cls, answer: Answer) -> "QueryResponse":
+        return cls(
+            answer=answer.text,
+            is_known=answer.is_known,
+            citations=[
+                CitationForm.model_validate(citation, from_attributes=True)
+                for citation in answer.citations
+            ],
+            version=VersionForm.of(answer.version),
+            lag=lag_form(answer.lag),
+            model=answer.model,
+            usage=UsageForm.model_validate(answer.usage, from_attributes=True),
+            timings_s=dict(answer.timings_s),
+        )
+
+
+class PreparedResponse(_Form):
+    """A question with `generate: false`: the passages and messages a model would have got."""
+
+    passages: list[HitForm]
+    messages: list[dict[str, str]]
+    version: VersionForm
+    timings_s: dict[str, float]
+
+
+class SearchResponse(_Form):
+    """Hits, best first, all from one generation."""
+
+    hits: list[HitForm]
+    version: VersionForm
+
+
+def lag_form(lag: Lag | None) -> LagForm | None:
+    """The wire form of a lag, null where nobody measured it."""
+    return None if lag is None else LagForm(versions=lag.versions, seconds=lag.seconds)

@@ -1,0 +1,20 @@
+"""`headrace serve`."""
+
+import uvicorn
+
+from headrace.serving import build_app
+from headrace.settings import load_settings
+
+
+def run_serve() -> None:
+    """Serves until interrupted; streams get ten seconds to end."""
+    settings = load_settings()
+    gateway = settings.gateway
+    print(f"serving http://{gateway.host}:{gateway.port} (API: /docs)", flush=True)
+    uvicorn.run(
+        build_app(settings),
+        host=gateway.host,
+        port=gateway.port,
+        log_level="warning",
+        timeout_graceful_shutdown=10,
+    )
