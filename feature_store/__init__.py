@@ -1,0 +1,1 @@
+"""Facts about users and documents, by key, fresh or marked stale."""
