@@ -10,6 +10,8 @@ app = typer.Typer(
 )
 index = typer.Typer(no_args_is_help=True, help="Build, inspect and search indexes.")
 models = typer.Typer(no_args_is_help=True, help="The models in the catalogue.")
+config = typer.Typer(no_args_is_help=True, help="The settings in force.")
+app.add_typer(config, name="config")
 app.add_typer(index, name="index")
 app.add_typer(models, name="models")
 
@@ -78,6 +80,14 @@ def models_pull(name: str) -> None:
     from headrace.cli.models import run_pull
 
     run_pull(name)
+
+
+@config.command("show")
+def config_show(json: Json = False) -> None:
+    """Show every setting: headrace.yaml, environment overrides, defaults."""
+    from headrace.cli.config import run_show
+
+    run_show(json)
 
 
 def explain(error: Exception) -> int:

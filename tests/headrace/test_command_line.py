@@ -111,6 +111,13 @@ def test_what_is_wrong_is_said_in_one_line(headrace, arguments, overrides, messa
     assert "Traceback" not in result.stderr
 
 
+def test_config_show_prints_the_file_its_overrides_and_the_defaults(headrace, tmp_path):
+    shown = json.loads(headrace("config", "show", "--json", HEADRACE_CHAIN__K="5").stdout)
+    assert (shown["chain"]["k"], shown["chain"]["min_score"]) == (5, 0.35)
+    assert shown["state_dir"] == str(tmp_path / "state")
+    assert shown["principal"]["tenant"] == "python"
+
+
 def test_help_imports_no_engine(headrace):
     code = (
         "import sys; from headrace.cli import app; "
