@@ -68,6 +68,13 @@ class ChainSection(_Section):
     answer_tokens: int = Field(96, ge=1)
 
 
+class FeaturesSection(_Section):
+    """`repo`: the folder of a Feast repository. `service`: the feature service to read."""
+
+    repo: Path = Path("feature_store/definitions")
+    service: str = "rag_v1"
+
+
 class GatewaySection(_Section):
     """Where HTTP is served. Only loopback: there are no keys yet."""
 
@@ -96,6 +103,7 @@ class Settings(BaseSettings):
     generator: GeneratorSettings
     indexes: dict[str, IndexSection]
     chain: ChainSection = ChainSection()
+    features: FeaturesSection = FeaturesSection()
     gateway: GatewaySection = GatewaySection()
     principal: PrincipalSection
 

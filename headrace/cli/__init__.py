@@ -12,6 +12,8 @@ index = typer.Typer(no_args_is_help=True, help="Build, inspect and search indexe
 models = typer.Typer(no_args_is_help=True, help="The models in the catalogue.")
 config = typer.Typer(no_args_is_help=True, help="The settings in force.")
 app.add_typer(config, name="config")
+features = typer.Typer(no_args_is_help=True, help="Online features, kept by Feast.")
+app.add_typer(features, name="features")
 app.add_typer(index, name="index")
 app.add_typer(models, name="models")
 
@@ -82,6 +84,30 @@ def models_pull(name: str) -> None:
     run_pull(name)
 
 
+@features.command("apply")
+def features_apply() -> None:
+    """Register the definitions of the Feast repository."""
+    from headrace.cli.features import run_apply
+
+    run_apply()
+
+
+@features.command("materialize")
+def features_materialize(days: Annotated[int, typer.Option(min=1, max=36500)] = 365) -> None:
+    """Load the newest feature rows of the last days into the online store."""
+    from headrace.cli.features import run_materialize
+
+    run_materialize(days)
+
+
+@features.command("get")
+def features_get(view: str, key: str, json: Json = False) -> None:
+    """Show one key's features and how old they are."""
+    from headrace.cli.features import run_get
+
+    run_get(view, key, json)
+
+
 @config.command("show")
 def config_show(json: Json = False) -> None:
     """Show every setting: headrace.yaml, environment overrides, defaults."""
@@ -92,13 +118,14 @@ def config_show(json: Json = False) -> None:
 
 def explain(error: Exception) -> int:
     """Prints a known error as one line and returns its exit code; raises any other."""
+    from feature_store.errors import FeatureStoreError
     from headrace.settings import InvalidSettings
     from llm_endpoint import LlmEndpointError
     from pipelines.errors import PipelineError
     from rag_chain.errors import RagChainError
     from vector_index.errors import VectorIndexError
 
-    known = (LlmEndpointError, PipelineError, RagChainError, VectorIndexError)
+    known = (FeatureStoreError, LlmEndpointError, PipelineError, RagChainError, VectorIndexError)
     if not isinstance(error, (InvalidSettings, *known)):
         raise error
     print(f"headrace: {error}", file=sys.stderr)

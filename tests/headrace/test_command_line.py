@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -109,6 +110,32 @@ def test_what_is_wrong_is_said_in_one_line(headrace, arguments, overrides, messa
     assert result.returncode == code
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_features_are_applied_materialized_and_read_with_their_age(headrace, tmp_path):
+    repo = tmp_path / "feature_store" / "definitions"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "feature_store" / "definitions", repo, ignore=ignored)
+    (tmp_path / ".headrace" / "features").mkdir(parents=True)
+    now = pa.array([datetime.now(UTC)], pa.timestamp("us", tz="UTC"))
+    profile = {"user_id": ["ada"], "experience_level": ["expert"], "tone": ["terse"],
+               "preferred_modules": pa.array([["csv"]], pa.list_(pa.string())),
+               "tier": ["paid"], "updated_at": now}  # fmt: skip
+    stats = {"document_id": ["csv"], "views": [3], "helpful_votes": [1], "last_reviewed": now,
+             "updated_at": now}  # fmt: skip
+    write_deltalake(str(tmp_path / ".headrace/tables/user_profiles"), pa.table(profile))
+    write_deltalake(str(tmp_path / ".headrace/tables/document_stats"), pa.table(stats))
+    where = {"HEADRACE_FEATURES__REPO": str(repo)}
+
+    early = headrace("features", "get", "user_profile", "ada", **where)
+    assert (early.returncode, "headrace features apply" in early.stderr) == (1, True)
+    assert "rag_v1" in headrace("features", "apply", **where).stdout
+    done = headrace("features", "materialize", **where)
+    assert done.returncode == 0, done.stderr
+    got = json.loads(headrace("features", "get", "user_profile", "ada", "--json", **where).stdout)
+    level = got["experience_level"]
+    assert (level["value"], level["is_stale"], level["is_present"]) == ("expert", False, True)
+    assert 0 <= level["age_s"] < 600
 
 
 def test_config_show_prints_the_file_its_overrides_and_the_defaults(headrace, tmp_path):

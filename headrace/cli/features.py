@@ -1,0 +1,34 @@
+"""`headrace features`."""
+
+import dataclasses
+import json as json_module
+from datetime import UTC, datetime, timedelta
+
+from feature_store.feast_store import FeastFeatures, apply, materialize
+from headrace.settings import load_settings
+
+
+def run_apply() -> None:
+    """Applies the Feast repository and prints what Feast says."""
+    print(apply(load_settings().features.repo))
+
+
+def run_materialize(days: int) -> None:
+    """Loads rows of the last `days` days into the online store."""
+    now = datetime.now(UTC)
+    materialize(load_settings().features.repo, now - timedelta(days=days), now)
+    print(f"online features hold the newest rows of the last {days} days")
+
+
+def run_get(view: str, key: str, as_json: bool) -> None:
+    """Prints one key's features with their ages."""
+    section = load_settings().features
+    (row,) = FeastFeatures(section.repo, section.service).read(view, [key])
+    if as_json:
+        form = {name: dataclasses.asdict(feature) for name, feature in row.items()}
+        print(json_module.dumps(form, default=str))
+        return
+    for name, feature in row.items():
+        state = "stale" if feature.is_stale else "fresh"
+        age = f"{feature.age_s:.0f} s old, {state}" if feature.age_s is not None else "unknown key"
+        print(f"{name:20} {feature.value!s:30} {age}")
