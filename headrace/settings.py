@@ -39,7 +39,7 @@ class GeneratorSettings(_Section):
 
 
 class SourceSettings(_Section):
-    """`path`: the folder of a Delta table, relative to headrace.yaml."""
+    """`path`: the folder of a Delta table, relative to the working folder."""
 
     path: Path
 
