@@ -9,7 +9,7 @@ from rag_chain.answer import Answer
 from vector_index.passages import Hit, IndexVersion, Lag, MetadataValue
 from vector_index.protocol import MAX_K
 
-_Strict = Annotated[int, Field(ge=1, le=MAX_K, strict=True)]
+_K = Annotated[int, Field(ge=1, le=MAX_K, strict=True)]
 
 
 class _Form(BaseModel):
@@ -21,7 +21,7 @@ class QueryRequest(_Form):
 
     question: str = Field(examples=["How do I read a CSV file into dictionaries?"])
     index: str = Field("docs", examples=["docs"])
-    k: _Strict | None = Field(None, description="Passages to retrieve; null: the server's.")
+    k: _K | None = Field(None, description="Passages to retrieve; null: the server's.")
     filter: dict[str, object] | None = Field(None, examples=[{"kind": ["class", "module"]}])
     stream: bool = Field(False, description="Answer as server-sent events.")
     generate: bool = Field(True, description="False: passages and prompt only, no model.")
@@ -31,7 +31,7 @@ class SearchRequest(_Form):
     """A text to find the nearest passages of."""
 
     text: str = Field(examples=["read a CSV file"])
-    k: _Strict = 10
+    k: _K = 10
     filter: dict[str, object] | None = Field(None, examples=[{"kind": "function"}])
 
 

@@ -1,5 +1,8 @@
 """Settings in, working parts out: the only place that picks implementations."""
 
+from collections.abc import Callable
+from concurrent.futures import Executor
+
 from headrace.settings import IndexSection, InvalidSettings, Settings
 from llm_endpoint import ModelSource, resolve
 from llm_endpoint.embedding.onnx import OnnxEmbedder
@@ -9,7 +12,7 @@ from pipelines.delta_source import ColumnMapping, DeltaSource
 from rag_chain.chain import Chain, ChainLimits
 from vector_index.local import LocalIndex
 from vector_index.manifest import IndexSettings
-from vector_index.passages import Access, EmbedderIdentity
+from vector_index.passages import Access, EmbedderIdentity, Lag
 
 
 def build_embedder(settings: Settings) -> OnnxEmbedder:
@@ -84,23 +87,17 @@ def build_chunker(settings: Settings, name: str, embedder: OnnxEmbedder) -> Chun
 
 
 def build_chain(
-    settings: Settings, name: str, embedder: OnnxEmbedder, generator: LlamaCppGenerator
+    settings: Settings,
+    index: LocalIndex,
+    embedder: OnnxEmbedder,
+    generator: LlamaCppGenerator,
+    *,
+    lag: Callable[[], Lag | None],
+    executor: Executor | None = None,
 ) -> Chain:
-    """The chain over one index; the generator has been started."""
-    source = build_source(settings, name)
-    index = build_index(settings, name, embedder)
-    return Chain(
-        index,
-        embedder,
-        generator,
-        limits=chain_limits(settings),
-        lag=lambda: source.lag(index.version().source),
-    )
-
-
-def chain_limits(settings: Settings) -> ChainLimits:
-    """The bounds of every chain."""
-    return ChainLimits(**settings.chain.model_dump())
+    """The chain over one index; the generator is started before the first question."""
+    limits = ChainLimits(**settings.chain.model_dump())
+    return Chain(index, embedder, generator, limits=limits, executor=executor, lag=lag)
 
 
 def access_of(settings: Settings) -> Access:

@@ -55,7 +55,8 @@ class FollowedIndex:
         while not self._stopping.is_set():
             try:
                 self.index.refresh()
-                self.lag = None if self.problem() else self._measure()
+                if self.problem() is None:
+                    self.lag = self._source.lag(self.index.version().source)
                 self._complaint = ""
             except (VectorIndexError, PipelineError) as exc:
                 # The generation in hand keeps serving; said once, not twice a second.
@@ -64,9 +65,6 @@ class FollowedIndex:
                     self._complaint = str(exc)
                     _log.warning("cannot follow index: %s", exc)
             self._stopping.wait(_POLL_S)
-
-    def _measure(self) -> Lag:
-        return self._source.lag(self.index.version().source)
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -84,13 +82,13 @@ def build_app(settings: Settings) -> FastAPI:
 
     def chain(name: str) -> Chain:
         follower = followed[name]
-        return Chain(
+        return assembly.build_chain(
+            settings,
             follower.index,
             embedder,
             generator,
-            limits=assembly.chain_limits(settings),
-            executor=executor,
             lag=lambda: follower.lag,
+            executor=executor,
         )
 
     def problems() -> Mapping[str, str]:

@@ -28,7 +28,11 @@ async def ask(settings: Settings, index_name: str, question: str, embedder: Onnx
     generator = assembly.build_generator(settings)
     generator.start()
     try:
-        chain = assembly.build_chain(settings, index_name, embedder, generator)
+        source = assembly.build_source(settings, index_name)
+        index = assembly.build_index(settings, index_name, embedder)
+        chain = assembly.build_chain(
+            settings, index, embedder, generator, lag=lambda: source.lag(index.version().source)
+        )
         return await chain.answer(question, access=assembly.access_of(settings))
     finally:
         await generator.close()
