@@ -1,5 +1,7 @@
 """Features from a plain Feast repository. Importing Feast takes seconds, so this file is lazy."""
 
+import contextlib
+import io
 import subprocess
 import sys
 import threading
@@ -105,7 +107,9 @@ def materialize(repo: Path, since: datetime, until: datetime) -> None:
     if not store.list_feature_views():
         raise FeaturesNotApplied(f"{repo} was never applied; run `headrace features apply`")
     try:
-        store.materialize(since, until)
+        # Feast prints its progress to standard output, which may be somebody's JSON.
+        with contextlib.redirect_stdout(io.StringIO()):
+            store.materialize(since, until)
     except Exception as exc:
         # As in `read`: the offline store's own errors come through Feast as they are.
         raise FeatureStoreUnavailable(f"cannot materialize {repo}: {exc}") from exc

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from feature_store.features import Feature
 from llm_endpoint.generation import TokenUsage
 from vector_index.passages import IndexVersion, Lag
 
@@ -32,8 +33,10 @@ class Citation:
 class Answer:
     """An answer and its provenance. `is_known` is false when no passage was relevant.
 
-    timings_s: seconds per stage (retrieve, prompt, generate). lag: how far the table was
-    ahead of the index when the answer was made, None where nobody measured it.
+    timings_s: seconds per stage (retrieve, features, prompt, generate). features: what is known
+    about the user and the documents in the prompt, with age; a stale one changed nothing.
+    lag: how far the table was ahead of the index when the answer was made, None where nobody
+    measured it.
     """
 
     text: str
@@ -43,4 +46,5 @@ class Answer:
     model: str
     usage: TokenUsage
     timings_s: Mapping[str, float]
+    features: tuple[Feature, ...] = ()
     lag: Lag | None = None

@@ -1,4 +1,4 @@
-"""The chain: retrieve, prompt, generate, cite."""
+"""The chain: retrieve, enrich, prompt, generate, cite."""
 
 import asyncio
 import contextlib
@@ -6,19 +6,27 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TypeVar
 
+from feature_store.features import Feature
 from llm_endpoint.embedding.protocol import Embedder
 from llm_endpoint.generation import GenerationRequest, Generator, Message, TokenUsage
 from rag_chain.answer import Answer
 from rag_chain.citations import cite
-from rag_chain.errors import InvalidQuestion
+from rag_chain.enrichment import Enriched, FeatureSource, enrich
+from rag_chain.errors import InvalidQuestion, InvalidUser
 from rag_chain.prompt import build_prompt
 from vector_index.checks import check_k
 from vector_index.filters import Filter
-from vector_index.passages import Access, Hit, Lag, SearchResult
-from vector_index.protocol import VectorIndex
+from vector_index.passages import Access, Hit, IndexVersion, Lag, SearchResult
+from vector_index.protocol import MAX_K, VectorIndex
+
+_T = TypeVar("_T")
 
 MAX_QUESTION_CHARACTERS = 4000
+MAX_USER_CHARACTERS = 256
+# Features can only move up what was retrieved: this many candidates for each passage wanted.
+_CANDIDATES_PER_HIT = 4
 # A model of this size repeats its first paragraph; what follows it is never better.
 PARAGRAPH = "\n\n"
 DONT_KNOW = "I do not know: no passage in the index is relevant to this question."
@@ -36,11 +44,12 @@ class ChainLimits:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A question with its prompt: `kept` are the passages in it, best first, of all `found`."""
+    """A question with its prompt: `kept` are the passages in it, best first."""
 
     messages: tuple[Message, ...]
     kept: tuple[Hit, ...]
-    found: SearchResult
+    version: IndexVersion
+    features: tuple[Feature, ...]
     timings_s: Mapping[str, float]
 
 
@@ -54,17 +63,20 @@ class Chain:
         generator: Generator,
         *,
         limits: ChainLimits,
+        features: FeatureSource | None = None,
         executor: Executor | None = None,
         lag: Callable[[], Lag | None] = lambda: None,
     ) -> None:
-        """executor: where embedding and search run (None: the event loop's default pool).
+        """features: what ranks passages beside their cosine and words the prompt for a user.
 
+        executor: where embedding, search and feature reads run (None: the loop's default pool).
         lag: called once per answer, on the event loop; it must not block.
         """
         self._index = index
         self._embedder = embedder
         self._generator = generator
         self._limits = limits
+        self._features = features
         self._executor = executor
         self._lag = lag
 
@@ -74,13 +86,20 @@ class Chain:
         return self._index
 
     async def answer(
-        self, question: str, *, access: Access, k: int | None = None, where: Filter | None = None
+        self,
+        question: str,
+        *,
+        access: Access,
+        k: int | None = None,
+        where: Filter | None = None,
+        user: str | None = None,
     ) -> Answer:
         """The answer with citations checked, or DONT_KNOW when nothing relevant is visible.
 
-        Raises InvalidQuestion, VectorIndexError or LlmEndpointError.
+        user: a key of the user view; None asks as nobody in particular.
+        Raises InvalidQuestion, InvalidUser, UnknownUser, or an error of the rooms below.
         """
-        prepared = await self.prepare(question, access=access, k=k, where=where)
+        prepared = await self.prepare(question, access=access, k=k, where=where, user=user)
         if not prepared.kept:
             return self._unknown(prepared)
         started = time.perf_counter()
@@ -88,14 +107,20 @@ class Chain:
         return self._answer(completion.text, prepared, completion.usage, started)
 
     async def stream(
-        self, question: str, *, access: Access, k: int | None = None, where: Filter | None = None
+        self,
+        question: str,
+        *,
+        access: Access,
+        k: int | None = None,
+        where: Filter | None = None,
+        user: str | None = None,
     ) -> AsyncGenerator[str | Answer, None]:
         """Pieces of the model's text as they are written, then the Answer, citations checked.
 
         The pieces are as the model wrote them; only the Answer's text has true markers.
         Raises as `answer` does, also between pieces.
         """
-        prepared = await self.prepare(question, access=access, k=k, where=where)
+        prepared = await self.prepare(question, access=access, k=k, where=where, user=user)
         if not prepared.kept:
             yield DONT_KNOW
             yield self._unknown(prepared)
@@ -112,38 +137,80 @@ class Chain:
         yield self._answer("".join(pieces), prepared, usage, started)
 
     async def prepare(
-        self, question: str, *, access: Access, k: int | None = None, where: Filter | None = None
+        self,
+        question: str,
+        *,
+        access: Access,
+        k: int | None = None,
+        where: Filter | None = None,
+        user: str | None = None,
     ) -> Prepared:
         """Everything before generation: retrieved passages and the prompt made of them."""
         check_question(question)
+        k = self._limits.k if k is None else k
+        # A k that the index would refuse must not cost an embedding first.
+        check_k(k)
+        if user is not None:
+            self._check_user(user)
+
+        def retrieve() -> tuple[SearchResult, Enriched, dict[str, float]]:
+            return self._retrieve(question, access, k, where, user)
+
+        found, enriched, timings = await self._off_loop(retrieve)
         started = time.perf_counter()
-        found = await self.search(
-            question, access=access, k=self._limits.k if k is None else k, where=where
-        )
-        relevant = tuple(hit for hit in found.hits if hit.score >= self._limits.min_score)
-        retrieved = time.perf_counter()
         messages, kept = await build_prompt(
             question,
-            relevant,
+            enriched.hits[:k],
+            profile=enriched.profile,
             budget_tokens=self._limits.prompt_tokens,
             count_tokens=self._generator.count_tokens,
         )
-        timings = {"retrieve": retrieved - started, "prompt": time.perf_counter() - retrieved}
-        return Prepared(messages, kept, found, timings)
+        timings["prompt"] = time.perf_counter() - started
+        return Prepared(messages, kept, found.version, enriched.features(kept), timings)
 
     async def search(
         self, text: str, *, access: Access, k: int, where: Filter | None = None
     ) -> SearchResult:
         """The k passages nearest to a text, off the event loop. Raises as `prepare` does."""
         check_question(text)
-        # A k that the index would refuse must not cost an embedding first.
         check_k(k)
+        return await self._off_loop(lambda: self._search(text, access, k, where))
 
-        def retrieve() -> SearchResult:
-            vector = self._embedder.embed_queries([text])[0]
-            return self._index.search(vector, k=k, access=access, where=where)
+    def _retrieve(
+        self, question: str, access: Access, k: int, where: Filter | None, user: str | None
+    ) -> tuple[SearchResult, Enriched, dict[str, float]]:
+        """What is relevant, in its final order, and the seconds that each step took."""
+        started = time.perf_counter()
+        candidates = k if self._features is None else min(k * _CANDIDATES_PER_HIT, MAX_K)
+        found = self._search(question, access, candidates, where)
+        relevant = tuple(hit for hit in found.hits if hit.score >= self._limits.min_score)
+        timings = {"retrieve": time.perf_counter() - started}
+        if self._features is None:
+            return found, Enriched(relevant), timings
+        started = time.perf_counter()
+        enriched = enrich(relevant, user, self._features)
+        timings["features"] = time.perf_counter() - started
+        return found, enriched, timings
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, retrieve)
+    def _search(self, text: str, access: Access, k: int, where: Filter | None) -> SearchResult:
+        vector = self._embedder.embed_queries([text])[0]
+        return self._index.search(vector, k=k, access=access, where=where)
+
+    async def _off_loop(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _check_user(self, user: str) -> None:
+        if self._features is None:
+            raise InvalidUser(
+                f"user {user!r} was given, but there is no feature store to look in; leave `user` "
+                "out, or configure `features`"
+            )
+        if not user or len(user) > MAX_USER_CHARACTERS:
+            raise InvalidUser(
+                f"the user has {len(user)} characters; 1 to {MAX_USER_CHARACTERS} are allowed"
+            )
+        if (position := _first_not_text(user)) is not None:
+            raise InvalidUser(_not_text("user", user, position))
 
     def _request(self, prepared: Prepared) -> GenerationRequest:
         return GenerationRequest(
@@ -164,10 +231,11 @@ class Chain:
             text=cited,
             is_known=bool(prepared.kept),
             citations=citations,
-            version=prepared.found.version,
+            version=prepared.version,
             model=self._generator.info.model,
             usage=usage,
             timings_s=timings,
+            features=prepared.features,
             lag=self._lag(),
         )
 
@@ -180,8 +248,15 @@ def check_question(question: str) -> None:
         raise InvalidQuestion(
             f"the question has {len(question)} characters; at most {MAX_QUESTION_CHARACTERS}"
         )
-    for position, character in enumerate(question):
-        if character == "\0" or 0xD800 <= ord(character) <= 0xDFFF:
-            raise InvalidQuestion(
-                f"character {position} of the question is U+{ord(character):04X}, not text"
-            )
+    if (position := _first_not_text(question)) is not None:
+        raise InvalidQuestion(_not_text("question", question, position))
+
+
+def _first_not_text(text: str) -> int | None:
+    """The position of the first NUL or lone surrogate."""
+    found = (i for i, c in enumerate(text) if c == "\0" or 0xD800 <= ord(c) <= 0xDFFF)
+    return next(found, None)
+
+
+def _not_text(what: str, text: str, position: int) -> str:
+    return f"character {position} of the {what} is U+{ord(text[position]):04X}, not text"

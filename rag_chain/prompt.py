@@ -1,18 +1,16 @@
 """The prompt: as many of the best passages as fit the token budget, then the question."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from feature_store.features import Value
 from llm_endpoint.generation import Message
 from vector_index.passages import Hit
 
 CountTokens = Callable[[str], Awaitable[int]]
 
-_SYSTEM = (
-    "You are a helpful assistant. Answer the question in one or two sentences, using the context."
-)
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "prompts"),
     undefined=StrictUndefined,
@@ -22,18 +20,25 @@ _TEMPLATES = Environment(
 
 
 async def build_prompt(
-    question: str, hits: Sequence[Hit], *, budget_tokens: int, count_tokens: CountTokens
+    question: str,
+    hits: Sequence[Hit],
+    *,
+    profile: Mapping[str, Value],
+    budget_tokens: int,
+    count_tokens: CountTokens,
 ) -> tuple[tuple[Message, ...], tuple[Hit, ...]]:
     """The messages, and the passages that are in them, best first.
 
+    profile: what the system message's template may read about the user, by feature name.
     Drops the last passage until the text is within `budget_tokens`, counted by the engine; no
     passage at all is returned when even one does not fit.
     """
+    system = _TEMPLATES.get_template("system.jinja").render(user=profile).strip()
     template = _TEMPLATES.get_template("answer.jinja")
     kept = tuple(hits)
     while kept:
         text = template.render(question=question, hits=kept)
-        if await count_tokens(_SYSTEM + text) <= budget_tokens:
-            return (Message("system", _SYSTEM), Message("user", text)), kept
+        if await count_tokens(system + text) <= budget_tokens:
+            return (Message("system", system), Message("user", text)), kept
         kept = kept[:-1]
     return (), ()

@@ -1,15 +1,17 @@
 """The chain over an exact index, the hashing embedder and a scripted model."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
 
+from feature_store.memory import InMemoryFeatures, View
 from llm_endpoint.embedding import HashingEmbedder
 from llm_endpoint.generation import ScriptedGenerator
 from rag_chain.chain import DONT_KNOW, MAX_QUESTION_CHARACTERS, Chain, ChainLimits
-from rag_chain.errors import InvalidQuestion
+from rag_chain.enrichment import FeatureSource, FeatureUse
+from rag_chain.errors import InvalidQuestion, InvalidUser, UnknownUser
 from vector_index.manifest import IndexSettings
 from vector_index.memory import InMemoryIndex
 from vector_index.passages import (
@@ -25,6 +27,21 @@ from vector_index.passages import (
 
 TEXTS = {"csv": "the csv module reads tabular data", "board": "the csv merger is secret"}
 STAFF = Access("acme", frozenset({"staff"}))
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+USERS = {"ben": ("beginner", "friendly"), "ada": ("expert", "terse")}
+
+
+@pytest.fixture
+def features():
+    rows = {
+        user: (NOW - timedelta(hours=1), {"experience_level": level, "tone": tone})
+        for user, (level, tone) in USERS.items()
+    }
+    stats = {"csv": (NOW, {"views": 9})}
+    views = {"user": View(("experience_level", "tone"), rows), "stats": View(("views",), stats)}
+    use = FeatureUse("user", "stats", {"views": 0.01}, ("experience_level", "tone"), None)
+    return FeatureSource(InMemoryFeatures(views, now=lambda: NOW), use)
 
 
 @pytest.fixture
@@ -51,7 +68,7 @@ def ask():
         SourceVersion("t", 7, "fp", datetime(2026, 1, 1, tzinfo=UTC)),
     )
 
-    def run(question, *, access=STAFF, is_streamed=False, **limits):
+    def run(question, *, access=STAFF, is_streamed=False, user=None, features=None, **limits):
         seen = []
 
         def reply(request):
@@ -61,13 +78,13 @@ def ask():
         generator = ScriptedGenerator(reply, model="scripted", context_tokens=4096)
         chain = Chain(
             index, embedder, generator,
-            limits=ChainLimits(**limits), lag=lambda: Lag(2, 5.0),
+            limits=ChainLimits(**limits), features=features, lag=lambda: Lag(2, 5.0),
         )  # fmt: skip
 
         async def collect():
-            return [piece async for piece in chain.stream(question, access=access)]
+            return [piece async for piece in chain.stream(question, access=access, user=user)]
 
-        answered = collect() if is_streamed else chain.answer(question, access=access)
+        answered = collect() if is_streamed else chain.answer(question, access=access, user=user)
         return asyncio.run(answered), seen
 
     return run
@@ -113,6 +130,45 @@ def test_a_passage_the_asker_may_not_see_is_not_in_the_prompt(ask):
 def test_a_budget_too_small_for_any_passage_is_an_honest_dont_know(ask):
     answer, seen = ask("which module reads csv data", prompt_tokens=3)
     assert (answer.is_known, seen) == (False, [])
+
+
+def test_the_users_level_and_tone_change_the_wording_asked_for(ask, features):
+    systems = {}
+    for user in (None, *USERS):
+        _, seen = ask("which module reads csv data", user=user, features=features)
+        systems[user] = seen[0].messages[0].content
+    assert "beginner" not in systems[None]
+    assert systems["ben"].endswith("explain them.\nBe friendly.")
+    assert systems["ada"].endswith("leave out the basics.\nBe brief.")
+
+
+def test_an_answer_names_the_features_behind_it_with_their_age(ask, features):
+    answer, _ = ask("which module reads csv data", user="ada", features=features)
+    assert [(f.view, f.key, f.name, f.value, f.age_s) for f in answer.features] == [
+        ("user", "ada", "experience_level", "expert", 3600.0),
+        ("user", "ada", "tone", "terse", 3600.0),
+        ("stats", "csv", "views", 9, 0.0),
+    ]
+    assert set(answer.timings_s) == {"retrieve", "features", "prompt", "generate"}
+
+
+def test_a_user_nobody_knows_is_refused_and_no_model_is_asked(ask, features):
+    with pytest.raises(UnknownUser, match="'eve'"):
+        ask("which module reads csv data", user="eve", features=features)
+
+
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [("", "0 characters"), ("x" * 257, "257 characters"), ("a\ud800", r"of the user is U\+D800")],
+)
+def test_a_user_that_is_no_text_is_refused_by_name(ask, features, user, message):
+    with pytest.raises(InvalidUser, match=message):
+        ask("which module reads csv data", user=user, features=features)
+
+
+def test_a_user_without_a_feature_store_is_refused(ask):
+    with pytest.raises(InvalidUser, match="'ada' was given, but there is no feature store"):
+        ask("which module reads csv data", user="ada")
 
 
 @pytest.mark.parametrize(
