@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from gateway import errors
 from gateway.body_limit import BodyLimit
 from gateway.wire import (
+    FeatureForm,
     HitForm,
     PreparedResponse,
     QueryRequest,
@@ -29,10 +30,10 @@ _ERRORS: dict[int | str, dict[str, object]] = {
     status: {"description": f"{what}, as `{{error: {{message, type, param, code}}}}`"}
     for status, what in (
         (400, "The question, filter or JSON is not one"),
-        (404, "No such index"),
+        (404, "No such index or user"),
         (413, "The body is too large"),
         (422, "A field is missing, unknown or out of bounds"),
-        (503, "The model or the index is not there yet"),
+        (503, "The model, the index or the feature store is not there"),
     )
 }
 _router = APIRouter()
@@ -89,7 +90,9 @@ async def query(form: QueryRequest, request: Request) -> Response:
     if not form.generate:
         return await _prepare(chain, backend.access, form, where)
     if form.stream:
-        pieces = chain.stream(form.question, access=backend.access, k=form.k, where=where)
+        pieces = chain.stream(
+            form.question, access=backend.access, k=form.k, where=where, user=form.user
+        )
         # What goes wrong before the first piece is still a plain error with its own status.
         first = await anext(pieces)
         return StreamingResponse(
@@ -97,7 +100,9 @@ async def query(form: QueryRequest, request: Request) -> Response:
             media_type="text/event-stream",
             headers={"cache-control": "no-cache"},
         )
-    answer = await chain.answer(form.question, access=backend.access, k=form.k, where=where)
+    answer = await chain.answer(
+        form.question, access=backend.access, k=form.k, where=where, user=form.user
+    )
     return _json(QueryResponse.of(answer).model_dump_json())
 
 
@@ -130,11 +135,14 @@ async def readyz(request: Request) -> JSONResponse:
 async def _prepare(
     chain: Chain, access: Access, form: QueryRequest, where: Filter | None
 ) -> Response:
-    prepared = await chain.prepare(form.question, access=access, k=form.k, where=where)
+    prepared = await chain.prepare(
+        form.question, access=access, k=form.k, where=where, user=form.user
+    )
     response = PreparedResponse(
         passages=[HitForm.of(hit) for hit in prepared.kept],
         messages=[{"role": m.role, "content": m.content} for m in prepared.messages],
-        version=VersionForm.of(prepared.found.version),
+        version=VersionForm.of(prepared.version),
+        features=[FeatureForm.of(feature) for feature in prepared.features],
         timings_s=dict(prepared.timings_s),
     )
     return _json(response.model_dump_json())

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from feature_store.errors import FeatureStoreError
 from llm_endpoint import LlmEndpointError
 from llm_endpoint.errors import (
     ContextOverflow,
@@ -22,7 +23,7 @@ from llm_endpoint.errors import (
     EngineUnavailable,
     InvalidText,
 )
-from rag_chain.errors import InvalidQuestion, RagChainError
+from rag_chain.errors import InvalidQuestion, InvalidUser, RagChainError, UnknownUser
 from vector_index.errors import IndexNotFound, InvalidQuery, VectorIndexError
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ _TABLE = (
     _Row(UnknownIndex, 404, "index_not_found"),
     _Row(IndexNotFound, 503, "index_not_published"),
     _Row(InvalidQuestion, 400, "invalid_question"),
+    _Row(InvalidUser, 400, "invalid_user"),
+    _Row(UnknownUser, 404, "user_not_found"),
     _Row(InvalidText, 400, "invalid_question"),
     _Row(InvalidQuery, 400, "invalid_query"),
     _Row(ContextOverflow, 400, "context_overflow"),
@@ -57,6 +60,7 @@ _TABLE = (
     _Row(EngineDied, 503, "model_died", "the model died in the middle of the answer; ask again"),
     _Row(EngineUnavailable, 503, "model_unavailable", "the model is not running; try again soon"),
     _Row(EngineError, 502, "model_failed", "the model failed; the server's log says how"),
+    _Row(FeatureStoreError, 503, "features_unavailable", "the feature store cannot be read"),
     _Row(VectorIndexError, 500, "index_failed", "the index failed; the server's log says how"),
     _Row(LlmEndpointError, 500, "model_failed", "the model failed; the server's log says how"),
     _Row(RagChainError, 500, "chain_failed", "the chain failed; the server's log says how"),
@@ -67,6 +71,8 @@ _PARAMS: dict[type[Exception], str] = {
     UnknownIndex: "index",
     InvalidQuestion: "question",
     InvalidText: "question",
+    InvalidUser: "user",
+    UnknownUser: "user",
 }
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from feature_store.features import Feature, Value
 from rag_chain.answer import Answer
 from vector_index.passages import Hit, IndexVersion, Lag, MetadataValue
 from vector_index.protocol import MAX_K
@@ -23,6 +24,9 @@ class QueryRequest(_Form):
     index: str = Field("docs", examples=["docs"])
     k: _K | None = Field(None, description="Passages to retrieve; null: the server's.")
     filter: dict[str, object] | None = Field(None, examples=[{"kind": ["class", "module"]}])
+    user: str | None = Field(
+        None, description="Key of the user view; features of the user word the answer."
+    )
     stream: bool = Field(False, description="Answer as server-sent events.")
     generate: bool = Field(True, description="False: passages and prompt only, no model.")
 
@@ -107,6 +111,28 @@ class HitForm(_Form):
         )
 
 
+class FeatureForm(_Form):
+    """A fact about the user or a document in the prompt; a stale one changed nothing."""
+
+    view: str
+    key: str
+    name: str
+    value: Value
+    age_s: float | None
+    is_stale: bool
+
+    @classmethod
+    def of(cls, feature: Feature) -> "FeatureForm":
+        return cls(
+            view=feature.view,
+            key=feature.key,
+            name=feature.name,
+            value=feature.value,
+            age_s=feature.age_s,
+            is_stale=feature.is_stale,
+        )
+
+
 class QueryResponse(_Form):
     """An answer and everything it was built from."""
 
@@ -115,6 +141,7 @@ class QueryResponse(_Form):
     citations: list[CitationForm]
     version: VersionForm
     lag: LagForm | None
+    features: list[FeatureForm]
     model: str
     usage: UsageForm
     timings_s: dict[str, float]
@@ -130,6 +157,7 @@ class QueryResponse(_Form):
             ],
             version=VersionForm.of(answer.version),
             lag=lag_form(answer.lag),
+            features=[FeatureForm.of(feature) for feature in answer.features],
             model=answer.model,
             usage=UsageForm.model_validate(answer.usage, from_attributes=True),
             timings_s=dict(answer.timings_s),
@@ -142,6 +170,7 @@ class PreparedResponse(_Form):
     passages: list[HitForm]
     messages: list[dict[str, str]]
     version: VersionForm
+    features: list[FeatureForm]
     timings_s: dict[str, float]
 
 

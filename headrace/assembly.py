@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from headrace.settings import IndexSection, InvalidSettings, Settings
+from feature_store.features import FeatureReader
+from headrace.settings import FeaturesSection, IndexSection, InvalidSettings, Settings
 from llm_endpoint import ModelSource, resolve
 from llm_endpoint.embedding.onnx import OnnxEmbedder
 from llm_endpoint.generation.llama_cpp import LlamaCppGenerator
 from pipelines.chunking import Chunker, token_chunker
 from pipelines.delta_source import ColumnMapping, DeltaSource
 from rag_chain.chain import Chain, ChainLimits
+from rag_chain.enrichment import FeatureSource, FeatureUse, Preference
 from vector_index.local import LocalIndex
 from vector_index.manifest import IndexSettings
 from vector_index.passages import Access, EmbedderIdentity, Lag
@@ -92,12 +94,40 @@ def build_chain(
     embedder: OnnxEmbedder,
     generator: LlamaCppGenerator,
     *,
+    features: FeatureReader | None,
     lag: Callable[[], Lag | None],
     executor: Executor | None = None,
 ) -> Chain:
-    """The chain over one index; the generator is started before the first question."""
+    """The chain over one index; the generator is started before the first question.
+
+    features: of `build_features`, which may be shared between chains.
+    """
+    source = None
+    if features is not None:
+        source = FeatureSource(features, _feature_use(features_section(settings)))
     limits = ChainLimits(**settings.chain.model_dump())
-    return Chain(index, embedder, generator, limits=limits, executor=executor, lag=lag)
+    return Chain(
+        index, embedder, generator, limits=limits, features=source, executor=executor, lag=lag
+    )
+
+
+def build_features(settings: Settings) -> FeatureReader | None:
+    """The online features, or None where none are configured. Loading Feast takes seconds.
+
+    Raises FeaturesNotApplied.
+    """
+    if settings.features is None:
+        return None
+    from feature_store.feast_store import FeastFeatures
+
+    return FeastFeatures(settings.features.repo, settings.features.service)
+
+
+def features_section(settings: Settings) -> FeaturesSection:
+    """The `features` section. Raises InvalidSettings where there is none."""
+    if settings.features is None:
+        raise InvalidSettings("headrace.yaml has no `features` section; add one with `repo: …`")
+    return settings.features
 
 
 def access_of(settings: Settings) -> Access:
@@ -117,3 +147,14 @@ def _card(source: ModelSource, name: str) -> tuple[str, str, str]:
     if source.card is None:
         raise InvalidSettings(f"{name!r} is a folder; only catalogue models can be served yet")
     return source.card.name, source.card.weights_sha256, source.card.main_file
+
+
+def _feature_use(section: FeaturesSection) -> FeatureUse:
+    liked = section.preference
+    return FeatureUse(
+        user_view=section.user_view,
+        document_view=section.document_view,
+        document_weights=section.document_weights,
+        prompt_features=section.prompt_features,
+        preference=None if liked is None else Preference(liked.feature, liked.column, liked.weight),
+    )

@@ -71,6 +71,7 @@ def build_app(settings: Settings) -> FastAPI:
     """The application of `headrace serve`; its lifespan starts and stops what it needs."""
     embedder = assembly.build_embedder(settings)
     generator = assembly.build_generator(settings)
+    features = assembly.build_features(settings)
     followed = {
         name: FollowedIndex(
             assembly.build_index(settings, name, embedder), assembly.build_source(settings, name)
@@ -87,6 +88,7 @@ def build_app(settings: Settings) -> FastAPI:
             follower.index,
             embedder,
             generator,
+            features=features,
             lag=lambda: follower.lag,
             executor=executor,
         )
@@ -108,6 +110,8 @@ def build_app(settings: Settings) -> FastAPI:
             for follower in followed.values():
                 follower.stop()
             await generator.close()
+            if features is not None:
+                features.close()
             executor.shutdown(wait=False, cancel_futures=True)
 
     backend = Backend(

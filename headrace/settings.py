@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -68,11 +68,24 @@ class ChainSection(_Section):
     answer_tokens: int = Field(96, ge=1)
 
 
-class FeaturesSection(_Section):
-    """`repo`: the folder of a Feast repository. `service`: the feature service to read."""
+class PreferenceSection(_Section):
+    """A list feature of the user, and the metadata column whose value may stand in it."""
 
-    repo: Path = Path("feature_store/definitions")
-    service: str = "rag_v1"
+    feature: str
+    column: str
+    weight: float = Field(ge=-1, le=1)
+
+
+class FeaturesSection(_Section):
+    """What is read from which Feast repository; see rag_chain.enrichment.FeatureUse."""
+
+    repo: Path
+    service: str
+    user_view: str
+    document_view: str
+    document_weights: dict[str, Annotated[float, Field(ge=-1, le=1)]] = {}
+    prompt_features: tuple[str, ...] = ()
+    preference: PreferenceSection | None = None
 
 
 class GatewaySection(_Section):
@@ -103,7 +116,7 @@ class Settings(BaseSettings):
     generator: GeneratorSettings
     indexes: dict[str, IndexSection]
     chain: ChainSection = ChainSection()
-    features: FeaturesSection = FeaturesSection()
+    features: FeaturesSection | None = None
     gateway: GatewaySection = GatewaySection()
     principal: PrincipalSection
 

@@ -29,11 +29,16 @@ def demo() -> None:
 
 
 @app.command()
-def query(question: str, index_name: str = "docs", json: Json = False) -> None:
+def query(
+    question: str,
+    index_name: Annotated[str, typer.Option("--index")] = "docs",
+    user: Annotated[str | None, typer.Option(help="Whose features word the answer.")] = None,
+    json: Json = False,
+) -> None:
     """Ask an index a question."""
     from headrace.cli.ask import run_query
 
-    run_query(question, index_name, json)
+    run_query(question, index_name, user, json)
 
 
 @app.command()

@@ -5,24 +5,25 @@ import json as json_module
 from datetime import UTC, datetime, timedelta
 
 from feature_store.feast_store import FeastFeatures, apply, materialize
+from headrace import assembly
 from headrace.settings import load_settings
 
 
 def run_apply() -> None:
     """Applies the Feast repository and prints what Feast says."""
-    print(apply(load_settings().features.repo))
+    print(apply(assembly.features_section(load_settings()).repo))
 
 
 def run_materialize(days: int) -> None:
     """Loads rows of the last `days` days into the online store."""
     now = datetime.now(UTC)
-    materialize(load_settings().features.repo, now - timedelta(days=days), now)
+    materialize(assembly.features_section(load_settings()).repo, now - timedelta(days=days), now)
     print(f"online features hold the newest rows of the last {days} days")
 
 
 def run_get(view: str, key: str, as_json: bool) -> None:
     """Prints one key's features with their ages."""
-    section = load_settings().features
+    section = assembly.features_section(load_settings())
     (row,) = FeastFeatures(section.repo, section.service).read(view, [key])
     if as_json:
         form = {name: dataclasses.asdict(feature) for name, feature in row.items()}

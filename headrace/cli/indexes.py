@@ -64,7 +64,7 @@ def run_search(name: str, text: str, k: int, as_json: bool) -> None:
 def sync_with_bar(settings: Settings, name: str, embedder: OnnxEmbedder) -> SyncReport:
     """Syncs behind a progress bar of texts embedded."""
     columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("embed", total=None)
         return sync(
             assembly.build_source(settings, name),

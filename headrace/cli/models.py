@@ -38,7 +38,7 @@ def run_pull(name: str) -> None:
 def pull_with_bar(card: ModelCard, weights_dir: Path) -> Path:
     """Pulls a model behind a progress bar on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, object] = {}
 
         def show(progress: PullProgress) -> None:
