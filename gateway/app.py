@@ -11,6 +11,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from gateway import errors
 from gateway.body_limit import BodyLimit
+from gateway.disconnect import unless_gone
+from gateway.in_flight import InFlightLimit
 from gateway.wire import (
     FeatureForm,
     HitForm,
@@ -23,6 +25,8 @@ from gateway.wire import (
 )
 from rag_chain.answer import Answer
 from rag_chain.chain import Chain
+from rag_chain.question import Question
+from rag_chain.retrieval import Retriever
 from vector_index.filters import Filter, parse_filter
 from vector_index.passages import Access
 
@@ -30,9 +34,10 @@ _ERRORS: dict[int | str, dict[str, object]] = {
     status: {"description": f"{what}, as `{{error: {{message, type, param, code}}}}`"}
     for status, what in (
         (400, "The question, filter or JSON is not one"),
-        (404, "No such index or user"),
+        (404, "No such chain, index or user"),
         (413, "The body is too large"),
         (422, "A field is missing, unknown or out of bounds"),
+        (429, "Too many requests at once; ask again after Retry-After"),
         (503, "The model, the index or the feature store is not there"),
     )
 }
@@ -43,28 +48,42 @@ _router = APIRouter()
 class Backend:
     """What the application serves.
 
-    chains: by index name. access: who every request asks as, until there are keys.
+    chains: by name, the default one first. retrievers: by index name.
+    access: who every request asks as, until there are keys.
     problems: what keeps the server from being ready, by part; called often, must not block.
     """
 
     chains: Mapping[str, Chain]
+    retrievers: Mapping[str, Retriever]
     access: Access
     problems: Callable[[], Mapping[str, str]]
 
-    def chain(self, index: str) -> Chain:
-        """The chain over an index. Raises UnknownIndex."""
-        if index not in self.chains:
-            raise errors.UnknownIndex(index, sorted(self.chains))
-        return self.chains[index]
+    def chain(self, name: str | None) -> Chain:
+        """The chain of that name, the first one for None. Raises UnknownChain."""
+        wanted = next(iter(self.chains), "") if name is None else name
+        if wanted not in self.chains:
+            raise errors.UnknownChain(wanted, sorted(self.chains))
+        return self.chains[wanted]
+
+    def retriever(self, index: str) -> Retriever:
+        """What searches an index. Raises UnknownIndex."""
+        if index not in self.retrievers:
+            raise errors.UnknownIndex(index, sorted(self.retrievers))
+        return self.retrievers[index]
 
 
 def create_app(
     backend: Backend,
     *,
     max_body_bytes: int,
+    max_in_flight: int,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
-    """The application. A body over `max_body_bytes` is refused with 413."""
+    """The application.
+
+    A body over `max_body_bytes` is refused with 413, a POST beside `max_in_flight` others that
+    are not done with 429.
+    """
     app = FastAPI(
         title="Headrace",
         description="Cited answers from Delta and Parquet tables.",
@@ -73,26 +92,27 @@ def create_app(
     app.state.backend = backend
     app.include_router(_router)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    # Added last, so it stands in front: what is refused is not read either.
+    app.add_middleware(InFlightLimit, most=max_in_flight)
     errors.install(app)
     return app
 
 
 @_router.post("/query", response_model=QueryResponse | PreparedResponse, responses=_ERRORS)
 async def query(form: QueryRequest, request: Request) -> Response:
-    """Answer a question from an index, with citations.
+    """Answer a question through a chain, with citations.
 
     With `stream: true` the answer comes as server-sent events: `{"type": "delta", "text"}`,
     then `{"type": "answer", "answer": {…}}` or `{"type": "error", "error": {…}}`, then `[DONE]`.
     """
     backend = _backend(request)
-    chain = backend.chain(form.index)
-    where = _where(chain, form.filter)
+    chain = backend.chain(form.chain)
+    where = _where(chain.retriever, form.filter)
+    question = Question(form.question, backend.access, form.k, where, form.user)
     if not form.generate:
-        return await _prepare(chain, backend.access, form, where)
+        return await _prepare(chain, question)
     if form.stream:
-        pieces = chain.stream(
-            form.question, access=backend.access, k=form.k, where=where, user=form.user
-        )
+        pieces = chain.stream(question)
         # What goes wrong before the first piece is still a plain error with its own status.
         first = await anext(pieces)
         return StreamingResponse(
@@ -100,9 +120,7 @@ async def query(form: QueryRequest, request: Request) -> Response:
             media_type="text/event-stream",
             headers={"cache-control": "no-cache"},
         )
-    answer = await chain.answer(
-        form.question, access=backend.access, k=form.k, where=where, user=form.user
-    )
+    answer = await unless_gone(request, chain.answer(question))
     return _json(QueryResponse.of(answer).model_dump_json())
 
 
@@ -110,9 +128,9 @@ async def query(form: QueryRequest, request: Request) -> Response:
 async def search(name: str, form: SearchRequest, request: Request) -> Response:
     """Find the passages nearest to a text."""
     backend = _backend(request)
-    chain = backend.chain(name)
-    where = _where(chain, form.filter)
-    found = await chain.search(form.text, access=backend.access, k=form.k, where=where)
+    retriever = backend.retriever(name)
+    where = _where(retriever, form.filter)
+    found = await retriever.search(form.text, access=backend.access, k=form.k, where=where)
     hits = [HitForm.of(hit) for hit in found.hits]
     response = SearchResponse(hits=hits, version=VersionForm.of(found.version))
     return _json(response.model_dump_json())
@@ -132,12 +150,8 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
 
 
-async def _prepare(
-    chain: Chain, access: Access, form: QueryRequest, where: Filter | None
-) -> Response:
-    prepared = await chain.prepare(
-        form.question, access=access, k=form.k, where=where, user=form.user
-    )
+async def _prepare(chain: Chain, question: Question) -> Response:
+    prepared = await chain.prepare(question)
     response = PreparedResponse(
         passages=[HitForm.of(hit) for hit in prepared.kept],
         messages=[{"role": m.role, "content": m.content} for m in prepared.messages],
@@ -176,8 +190,8 @@ def _json(body: str) -> Response:
     return Response(body, media_type="application/json")
 
 
-def _where(chain: Chain, form: dict[str, object] | None) -> Filter | None:
-    return None if form is None else parse_filter(form, chain.index.metadata_columns)
+def _where(retriever: Retriever, form: dict[str, object] | None) -> Filter | None:
+    return None if form is None else parse_filter(form, retriever.index.metadata_columns)
 
 
 def _backend(request: Request) -> Backend:

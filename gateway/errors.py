@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from feature_store.errors import FeatureStoreError
+from gateway.disconnect import ClientGone
 from llm_endpoint import LlmEndpointError
 from llm_endpoint.errors import (
     ContextOverflow,
@@ -37,6 +38,13 @@ class UnknownIndex(Exception):
         super().__init__(f"unknown index {name!r}; this server has: {', '.join(known) or 'none'}")
 
 
+class UnknownChain(Exception):
+    """The request names a chain that this server does not have."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"unknown chain {name!r}; this server has: {', '.join(known) or 'none'}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     error: type[Exception]
@@ -48,7 +56,10 @@ class _Row:
 
 # The first row that matches counts: subclasses stand before their bases.
 _TABLE = (
+    # Nobody reads it; 499 is what proxies write into their logs for this.
+    _Row(ClientGone, 499, "client_gone"),
     _Row(UnknownIndex, 404, "index_not_found"),
+    _Row(UnknownChain, 404, "chain_not_found"),
     _Row(IndexNotFound, 503, "index_not_published"),
     _Row(InvalidQuestion, 400, "invalid_question"),
     _Row(InvalidUser, 400, "invalid_user"),
@@ -69,6 +80,7 @@ _UNEXPECTED = _Row(Exception, 500, "internal_error", "unexpected error; the serv
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _PARAMS: dict[type[Exception], str] = {
     UnknownIndex: "index",
+    UnknownChain: "chain",
     InvalidQuestion: "question",
     InvalidText: "question",
     InvalidUser: "user",

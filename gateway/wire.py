@@ -21,7 +21,7 @@ class QueryRequest(_Form):
     """A question. `filter` is the JSON form of vector_index.filters."""
 
     question: str = Field(examples=["How do I read a CSV file into dictionaries?"])
-    index: str = Field("docs", examples=["docs"])
+    chain: str | None = Field(None, description="null: the server's first.", examples=["docs"])
     k: _K | None = Field(None, description="Passages to retrieve; null: the server's.")
     filter: dict[str, object] | None = Field(None, examples=[{"kind": ["class", "module"]}])
     user: str | None = Field(
@@ -136,6 +136,8 @@ class FeatureForm(_Form):
 class QueryResponse(_Form):
     """An answer and everything it was built from."""
 
+    id: str
+    chain: str
     answer: str
     is_known: bool
     citations: list[CitationForm]
@@ -149,6 +151,8 @@ class QueryResponse(_Form):
     @classmethod
     def of(cls, answer: Answer) -> "QueryResponse":
         return cls(
+            id=answer.id,
+            chain=answer.chain,
             answer=answer.text,
             is_known=answer.is_known,
             citations=[

@@ -1,55 +1,72 @@
 """Settings in, working parts out: the only place that picks implementations."""
 
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from feature_store.features import FeatureReader
-from headrace.settings import FeaturesSection, IndexSection, InvalidSettings, Settings
-from llm_endpoint import ModelSource, resolve
-from llm_endpoint.embedding.onnx import OnnxEmbedder
-from llm_endpoint.generation.llama_cpp import LlamaCppGenerator
+from headrace.settings import (
+    FeaturesSection,
+    FeatureUseSection,
+    IndexSection,
+    LlamaCppModel,
+    OnnxModel,
+    OpenAIModel,
+    Settings,
+)
+from headrace.settings_file import InvalidSettings
+from llm_endpoint import ModelCard, resolve
+from llm_endpoint.embedding.protocol import Embedder
+from llm_endpoint.generation import Generator
 from pipelines.chunking import Chunker, token_chunker
 from pipelines.delta_source import ColumnMapping, DeltaSource
 from rag_chain.chain import Chain, ChainLimits
-from rag_chain.enrichment import FeatureSource, FeatureUse, Preference
-from vector_index.local import LocalIndex
-from vector_index.manifest import IndexSettings
-from vector_index.passages import Access, EmbedderIdentity, Lag
+from rag_chain.enrichment import FeatureSource, FeatureUse, Preference, check_use
+from rag_chain.retrieval import Retriever
+from vector_index.errors import IndexNotFound
+from vector_index.local import LocalIndex, published
+from vector_index.manifest import IndexSettings, Manifest
+from vector_index.passages import Access, EmbedderIdentity, Lag, MetadataType
+
+_T = TypeVar("_T")
 
 
-def build_embedder(settings: Settings) -> OnnxEmbedder:
-    """The embedding engine. Raises WeightsMissing naming the pull that is needed."""
-    source = resolve(settings.embedder.weights, settings.weights)
-    name, sha256, main_file = _card(source, settings.embedder.weights)
+def build_embedder(settings: Settings, model: str) -> Embedder:
+    """The embedding engine of that name. Raises WeightsMissing naming the pull that is needed."""
+    section = settings.models[model]
+    assert isinstance(section, OnnxModel)
+    from llm_endpoint.embedding.onnx import OnnxEmbedder
+
+    source = resolve(section.weights, settings.weights)
+    card = _catalogued(source.card, section.weights)
     return OnnxEmbedder(
-        source.folder / main_file,
+        source.folder / card.main_file,
         source.folder / "tokenizer.json",
-        id=name,
-        weights_sha256=sha256,
-        threads=settings.embedder.threads,
+        id=card.name,
+        weights_sha256=card.weights_sha256,
+        threads=section.threads,
     )
 
 
-def build_generator(settings: Settings) -> LlamaCppGenerator:
-    """The generation engine, not started yet."""
-    source = resolve(settings.generator.weights, settings.weights)
-    name, sha256, main_file = _card(source, settings.generator.weights)
-    log_file = settings.state_dir / "logs" / f"{name}.log"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    return LlamaCppGenerator(
-        source.folder / main_file,
-        model=name,
-        weights_sha256=sha256,
-        context_tokens=settings.generator.context_tokens,
-        parallel=settings.generator.parallel,
-        threads=settings.generator.threads,
-        log_file=log_file,
+def build_generator(settings: Settings, model: str) -> Generator:
+    """The generation engine of that name; a local one (`LocalEngine`) is not started yet."""
+    section = settings.models[model]
+    if isinstance(section, LlamaCppModel):
+        return _llama_cpp(settings, section)
+    assert isinstance(section, OpenAIModel)
+    from llm_endpoint.generation.openai import OpenAIGenerator
+
+    key = section.api_key
+    return OpenAIGenerator(
+        section.base_url,
+        section.model,
+        api_key=None if key is None else key.get_secret_value(),
+        context_tokens=section.context_tokens,
     )
 
 
-def build_source(settings: Settings, name: str) -> DeltaSource:
+def build_source(settings: Settings, index: str) -> DeltaSource:
     """The table behind an index."""
-    section = index_section(settings, name)
+    section = index_section(settings, index)
     return DeltaSource(
         section.source.path,
         ColumnMapping(
@@ -64,50 +81,71 @@ def build_source(settings: Settings, name: str) -> DeltaSource:
     )
 
 
-def build_index(settings: Settings, name: str, embedder: OnnxEmbedder) -> LocalIndex:
-    """The index by that name, at its live generation."""
-    section = index_section(settings, name)
-    info = embedder.info
-    return LocalIndex(
-        settings.state_dir / "indexes" / name,
-        IndexSettings(
-            name=name,
-            kind=section.kind,
-            embedder=EmbedderIdentity(info.id, info.weights_sha256, info.dim),
-            chunking={"max_tokens": section.max_tokens},
-            metadata_columns=build_source(settings, name).metadata_types(),
-            has_tenant=section.tenant is not None,
-            has_groups=section.groups is not None,
-        ),
-    )
+def build_index(settings: Settings, name: str, embedder: Embedder) -> LocalIndex:
+    """The index as its table has it now, to be written to. Raises PipelineError."""
+    columns = build_source(settings, name).metadata_types()
+    return _index(settings, name, embedder, columns)
 
 
-def build_chunker(settings: Settings, name: str, embedder: OnnxEmbedder) -> Chunker:
+def open_index(settings: Settings, name: str, embedder: Embedder) -> LocalIndex:
+    """The index as it was published, to be searched: its table may be gone.
+
+    Before the first publish the table says which columns there are. Raises PipelineError.
+    """
+    manifest = published(settings.state_dir / "indexes" / name)
+    if manifest is None:
+        return build_index(settings, name, embedder)
+    return _index(settings, name, embedder, dict(manifest.settings.metadata_columns))
+
+
+def published_manifest(settings: Settings, name: str) -> Manifest:
+    """What the live generation of an index says about itself. Raises IndexNotFound."""
+    manifest = published(settings.state_dir / "indexes" / name)
+    if manifest is None:
+        raise IndexNotFound(
+            f"index {name!r} has not been published yet; run `headrace index sync {name}`"
+        )
+    return manifest
+
+
+def build_chunker(settings: Settings, index: str, embedder: Embedder) -> Chunker:
     """The splitter of an index, counting the embedder's own tokens."""
-    section = index_section(settings, name)
+    section = index_section(settings, index)
     return token_chunker(embedder.info.tokenizer_file, section.max_tokens)
 
 
 def build_chain(
     settings: Settings,
-    index: LocalIndex,
-    embedder: OnnxEmbedder,
-    generator: LlamaCppGenerator,
+    name: str,
     *,
+    retriever: Retriever,
+    generator: Generator,
     features: FeatureReader | None,
     lag: Callable[[], Lag | None],
-    executor: Executor | None = None,
 ) -> Chain:
-    """The chain over one index; the generator is started before the first question.
+    """The chain of that name over parts that several chains may share.
 
-    features: of `build_features`, which may be shared between chains.
+    A local generator is started before the first question. features: of `build_features`.
+    Raises UnusableFeature where the views lack a feature that the chain uses.
     """
+    section = settings.chains[name]
     source = None
-    if features is not None:
-        source = FeatureSource(features, _feature_use(features_section(settings)))
-    limits = ChainLimits(**settings.chain.model_dump())
+    if features is not None and section.features is not None:
+        use = feature_use(section.features)
+        check_use(use, features)
+        source = FeatureSource(features, use)
     return Chain(
-        index, embedder, generator, limits=limits, features=source, executor=executor, lag=lag
+        retriever,
+        generator,
+        name=name,
+        limits=ChainLimits(
+            k=section.k,
+            min_score=section.min_score,
+            prompt_tokens=section.prompt_tokens,
+            answer_tokens=section.answer_tokens,
+        ),
+        features=source,
+        lag=lag,
     )
 
 
@@ -137,19 +175,68 @@ def access_of(settings: Settings) -> Access:
 
 def index_section(settings: Settings, name: str) -> IndexSection:
     """The section of an index. Raises InvalidSettings listing the known ones."""
-    if name not in settings.indexes:
-        known = ", ".join(sorted(settings.indexes)) or "none"
-        raise InvalidSettings(f"unknown index {name!r}; headrace.yaml has: {known}")
-    return settings.indexes[name]
+    return _section(settings.indexes, name, "index")
 
 
-def _card(source: ModelSource, name: str) -> tuple[str, str, str]:
-    if source.card is None:
-        raise InvalidSettings(f"{name!r} is a folder; only catalogue models can be served yet")
-    return source.card.name, source.card.weights_sha256, source.card.main_file
+def chain_name(settings: Settings, name: str | None) -> str:
+    """The name itself, or the first chain of headrace.yaml for None. Raises InvalidSettings."""
+    if name is None:
+        return next(iter(settings.chains))
+    _section(settings.chains, name, "chain")
+    return name
 
 
-def _feature_use(section: FeaturesSection) -> FeatureUse:
+def _section(sections: Mapping[str, _T], name: str, what: str) -> _T:
+    if name not in sections:
+        known = ", ".join(sorted(sections)) or "none"
+        raise InvalidSettings(f"unknown {what} {name!r}; headrace.yaml has: {known}")
+    return sections[name]
+
+
+def _index(
+    settings: Settings, name: str, embedder: Embedder, columns: dict[str, MetadataType]
+) -> LocalIndex:
+    section = index_section(settings, name)
+    info = embedder.info
+    return LocalIndex(
+        settings.state_dir / "indexes" / name,
+        IndexSettings(
+            name=name,
+            kind=section.kind,
+            embedder=EmbedderIdentity(info.id, info.weights_sha256, info.dim),
+            chunking={"max_tokens": section.max_tokens},
+            metadata_columns=columns,
+            has_tenant=section.tenant is not None,
+            has_groups=section.groups is not None,
+        ),
+    )
+
+
+def _llama_cpp(settings: Settings, section: LlamaCppModel) -> Generator:
+    from llm_endpoint.generation.llama_cpp import LlamaCppGenerator
+
+    source = resolve(section.weights, settings.weights)
+    card = _catalogued(source.card, section.weights)
+    log_file = settings.state_dir / "logs" / f"{card.name}.log"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    return LlamaCppGenerator(
+        source.folder / card.main_file,
+        model=card.name,
+        weights_sha256=card.weights_sha256,
+        context_tokens=section.context_tokens,
+        parallel=section.parallel,
+        threads=section.threads,
+        log_file=log_file,
+    )
+
+
+def _catalogued(card: ModelCard | None, weights: str) -> ModelCard:
+    if card is None:
+        raise InvalidSettings(f"{weights!r} is a folder; only catalogue models can be served yet")
+    return card
+
+
+def feature_use(section: FeatureUseSection) -> FeatureUse:
     liked = section.preference
     return FeatureUse(
         user_view=section.user_view,

@@ -1,122 +1,126 @@
 """A running server: models loaded, indexes followed, HTTP on top."""
 
 import contextlib
-import logging
-import threading
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 
+from feature_store.features import FeatureReader
 from gateway import Backend, create_app
 from headrace import assembly
+from headrace.follower import FollowedIndex
 from headrace.settings import Settings
-from pipelines.delta_source import DeltaSource
-from pipelines.errors import PipelineError
+from llm_endpoint.embedding.protocol import Embedder
+from llm_endpoint.generation import Generator, LocalEngine
 from rag_chain.chain import Chain
-from vector_index.errors import VectorIndexError
-from vector_index.local import LocalIndex
-from vector_index.passages import Lag
-
-# A published generation must be served within 2 s; opening one takes most of the rest.
-_POLL_S = 0.5
-_log = logging.getLogger(__name__)
+from rag_chain.retrieval import Retriever
 
 
-class FollowedIndex:
-    """Keeps an index at its newest generation and knows how far it is behind its table."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the chains share, by the names of headrace.yaml."""
 
-    def __init__(self, index: LocalIndex, source: DeltaSource) -> None:
-        self.index = index
-        self.lag: Lag | None = None
-        self._source = source
-        self._complaint = ""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="follow-index", daemon=True)
+    embedders: Mapping[str, Embedder]
+    generators: Mapping[str, Generator]
+    features: FeatureReader | None
+    followed: Mapping[str, FollowedIndex]
+    retrievers: Mapping[str, Retriever]
+    executor: ThreadPoolExecutor
+
+    def problems(self) -> Mapping[str, str]:
+        """What keeps questions from being answered, by part."""
+        found = {f"index {name}": index.problem() for name, index in self.followed.items()}
+        for generator in self.generators.values():
+            if isinstance(generator, LocalEngine) and not generator.is_ready():
+                found[f"model {generator.info.model}"] = "not running yet"
+        return {part: problem for part, problem in found.items() if problem is not None}
 
     def start(self) -> None:
-        """Follows until stop()."""
-        self._thread.start()
+        """Starts what runs in the background; returns at once."""
+        for generator in self.generators.values():
+            if isinstance(generator, LocalEngine):
+                generator.start()
+        for follower in self.followed.values():
+            follower.start()
 
-    def stop(self) -> None:
-        """Ends following and waits for it."""
-        self._stopping.set()
-        self._thread.join()
-
-    def problem(self) -> str | None:
-        """Why the index cannot be searched, or None."""
-        try:
-            self.index.version()
-        except VectorIndexError as exc:
-            return str(exc)
-        return None
-
-    def _follow(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.index.refresh()
-                if self.problem() is None:
-                    self.lag = self._source.lag(self.index.version().source)
-                self._complaint = ""
-            except (VectorIndexError, PipelineError) as exc:
-                # The generation in hand keeps serving; said once, not twice a second.
-                self.lag = None
-                if str(exc) != self._complaint:
-                    self._complaint = str(exc)
-                    _log.warning("cannot follow index: %s", exc)
-            self._stopping.wait(_POLL_S)
+    async def stop(self) -> None:
+        """Ends all that `start` began, and frees models and stores."""
+        for follower in self.followed.values():
+            follower.stop()
+        for generator in self.generators.values():
+            await generator.close()
+        for embedder in self.embedders.values():
+            embedder.close()
+        if self.features is not None:
+            self.features.close()
+        self.executor.shutdown(wait=False, cancel_futures=True)
 
 
 def build_app(settings: Settings) -> FastAPI:
     """The application of `headrace serve`; its lifespan starts and stops what it needs."""
-    embedder = assembly.build_embedder(settings)
-    generator = assembly.build_generator(settings)
-    features = assembly.build_features(settings)
-    followed = {
-        name: FollowedIndex(
-            assembly.build_index(settings, name, embedder), assembly.build_source(settings, name)
-        )
-        for name in settings.indexes
-    }
-    # The encoder runs on its own threads: more than two callers at once only wait for it.
-    executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieve")
-
-    def chain(name: str) -> Chain:
-        follower = followed[name]
-        return assembly.build_chain(
-            settings,
-            follower.index,
-            embedder,
-            generator,
-            features=features,
-            lag=lambda: follower.lag,
-            executor=executor,
-        )
-
-    def problems() -> Mapping[str, str]:
-        found = {f"index {name}": follower.problem() for name, follower in followed.items()}
-        if not generator.is_ready():
-            found[f"model {generator.info.model}"] = "not running yet"
-        return {part: problem for part, problem in found.items() if problem is not None}
+    parts = _parts(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        generator.start()
-        for follower in followed.values():
-            follower.start()
+        parts.start()
         try:
             yield
         finally:
-            for follower in followed.values():
-                follower.stop()
-            await generator.close()
-            if features is not None:
-                features.close()
-            executor.shutdown(wait=False, cancel_futures=True)
+            await parts.stop()
 
     backend = Backend(
-        chains={name: chain(name) for name in followed},
+        chains={name: _chain(settings, parts, name) for name in settings.chains},
+        retrievers=parts.retrievers,
         access=assembly.access_of(settings),
-        problems=problems,
+        problems=parts.problems,
     )
-    return create_app(backend, max_body_bytes=settings.gateway.max_body_bytes, lifespan=lifespan)
+    return create_app(
+        backend,
+        max_body_bytes=settings.gateway.max_body_bytes,
+        max_in_flight=settings.gateway.max_in_flight,
+        lifespan=lifespan,
+    )
+
+
+def _parts(settings: Settings) -> _Parts:
+    by_index = {name: section.embedder for name, section in settings.indexes.items()}
+    embedders = {
+        model: assembly.build_embedder(settings, model)
+        for model in dict.fromkeys(by_index.values())
+    }
+    models = dict.fromkeys(chain.model for chain in settings.chains.values())
+    followed = {
+        name: FollowedIndex(
+            assembly.open_index(settings, name, embedders[embedder]),
+            assembly.build_source(settings, name),
+        )
+        for name, embedder in by_index.items()
+    }
+    # The encoder runs on its own threads: more than two callers at once only wait for it.
+    executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieve")
+    return _Parts(
+        embedders=embedders,
+        generators={model: assembly.build_generator(settings, model) for model in models},
+        features=assembly.build_features(settings),
+        followed=followed,
+        retrievers={
+            name: Retriever(follower.index, embedders[by_index[name]], executor=executor)
+            for name, follower in followed.items()
+        },
+        executor=executor,
+    )
+
+
+def _chain(settings: Settings, parts: _Parts, name: str) -> Chain:
+    section = settings.chains[name]
+    follower = parts.followed[section.index]
+    return assembly.build_chain(
+        settings,
+        name,
+        retriever=parts.retrievers[section.index],
+        generator=parts.generators[section.model],
+        features=parts.features,
+        lag=lambda: follower.lag,
+    )

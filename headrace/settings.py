@@ -1,53 +1,88 @@
 """headrace.yaml and its environment overrides, read once and checked."""
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    YamlConfigSettingsSource,
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
 )
-from yaml import YAMLError
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from headrace.settings_file import InvalidSettings, check_environment, config_file, read_config
 
 
-class InvalidSettings(Exception):
-    """One line: the key, its value, and what is allowed."""
+def _beside_the_file(path: Path) -> Path:
+    return config_file().parent / path
+
+
+ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]
+"""A path as headrace.yaml has it: relative ones are relative to that file's folder."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, form: object) -> object:
+        return _checked_keys(form, cls.model_fields)
 
-class EmbedderSettings(_Section):
-    """`weights`: a catalogue name or a folder with model.onnx and tokenizer.json."""
 
+class OnnxModel(_Section):
+    """An embedder on the CPU. `weights`: a catalogue name."""
+
+    task: Literal["embedding"]
+    engine: Literal["onnx"]
     weights: str
     threads: int = Field(2, ge=1, le=256)
 
 
-class GeneratorSettings(_Section):
-    """`context_tokens` is per request; `parallel` requests run at once."""
+class LlamaCppModel(_Section):
+    """A generator in a child process. `context_tokens` is per request of the `parallel` ones."""
 
+    task: Literal["generation"]
+    engine: Literal["llama.cpp"]
     weights: str
     context_tokens: int = Field(2048, ge=256, le=131072)
     parallel: int = Field(2, ge=1, le=64)
     threads: int = Field(2, ge=1, le=256)
 
 
-class SourceSettings(_Section):
-    """`path`: the folder of a Delta table, relative to the working folder."""
+class OpenAIModel(_Section):
+    """A generator behind any server that speaks OpenAI's protocol at `base_url` (…/v1)."""
 
-    path: Path
+    task: Literal["generation"]
+    engine: Literal["openai"]
+    base_url: str = Field(pattern="^https?://")
+    model: str
+    api_key: SecretStr | None = None
+    context_tokens: int = Field(4096, ge=256)
+
+
+GenerationModel = LlamaCppModel | OpenAIModel
+ModelSection = Annotated[OnnxModel | GenerationModel, Field(discriminator="engine")]
+
+
+class SourceSettings(_Section):
+    """`path`: the folder of a Delta table."""
+
+    path: ConfigPath
 
 
 class IndexSection(_Section):
-    """Which columns of the source mean what, and how passages are cut and stored."""
+    """Which columns of the source mean what, and how passages are cut, embedded and stored."""
 
     source: SourceSettings
+    embedder: str
     key: str
     title: str
     text: str
@@ -59,13 +94,11 @@ class IndexSection(_Section):
     max_tokens: int = Field(200, ge=16, le=8192)
 
 
-class ChainSection(_Section):
-    """Bounds of the retrieval-augmented chain; see rag_chain.chain.ChainLimits."""
+class FeaturesSection(_Section):
+    """Which Feast repository is read, through which of its feature services."""
 
-    k: int = Field(3, ge=1, le=100)
-    min_score: float = Field(0.35, ge=-1, le=1)
-    prompt_tokens: int = Field(900, ge=64)
-    answer_tokens: int = Field(96, ge=1)
+    repo: ConfigPath
+    service: str
 
 
 class PreferenceSection(_Section):
@@ -76,11 +109,9 @@ class PreferenceSection(_Section):
     weight: float = Field(ge=-1, le=1)
 
 
-class FeaturesSection(_Section):
-    """What is read from which Feast repository; see rag_chain.enrichment.FeatureUse."""
+class FeatureUseSection(_Section):
+    """What a chain reads from the feature store; see rag_chain.enrichment.FeatureUse."""
 
-    repo: Path
-    service: str
     user_view: str
     document_view: str
     document_weights: dict[str, Annotated[float, Field(ge=-1, le=1)]] = {}
@@ -88,12 +119,28 @@ class FeaturesSection(_Section):
     preference: PreferenceSection | None = None
 
 
+class ChainSection(_Section):
+    """A retrieval-augmented chain: an index, a model, bounds; see rag_chain.chain.ChainLimits."""
+
+    index: str
+    model: str
+    k: int = Field(3, ge=1, le=100)
+    min_score: float = Field(0.35, ge=-1, le=1)
+    prompt_tokens: int = Field(900, ge=64)
+    answer_tokens: int = Field(96, ge=1)
+    features: FeatureUseSection | None = None
+
+
 class GatewaySection(_Section):
-    """Where HTTP is served. Only loopback: there are no keys yet."""
+    """Where HTTP is served. Only loopback: there are no keys yet.
+
+    max_in_flight: questions and searches that may be under way at once; one more gets a 429.
+    """
 
     host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     port: int = Field(8080, ge=1, le=65535)
     max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216)
+    max_in_flight: int = Field(64, ge=1, le=10_000)
 
 
 class PrincipalSection(_Section):
@@ -110,14 +157,13 @@ class Settings(BaseSettings):
         env_prefix="HEADRACE_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
-    state_dir: Path = Path(".headrace")
-    weights_dir: Path | None = None
-    embedder: EmbedderSettings
-    generator: GeneratorSettings
+    state_dir: ConfigPath = Field(Path(".headrace"), validate_default=True)
+    weights_dir: ConfigPath | None = None
+    models: dict[str, ModelSection]
     indexes: dict[str, IndexSection]
-    chain: ChainSection = ChainSection()
     features: FeaturesSection | None = None
-    gateway: GatewaySection = GatewaySection()
+    chains: dict[str, ChainSection]
+    gateway: GatewaySection = Field(default_factory=GatewaySection)
     principal: PrincipalSection
 
     @classmethod
@@ -129,8 +175,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        path = os.environ.get("HEADRACE_CONFIG", "headrace.yaml")
-        return env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+        # The file's content is handed to the constructor; the environment goes before it.
+        return env_settings, init_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, form: object) -> object:
+        return _checked_keys(form, cls.model_fields)
 
     @property
     def weights(self) -> Path:
@@ -143,14 +194,64 @@ def load_settings() -> Settings:
 
     Raises InvalidSettings with one line naming key, value and what is allowed.
     """
-    path = Path(os.environ.get("HEADRACE_CONFIG", "headrace.yaml"))
-    if not path.is_file():
-        raise InvalidSettings(f"no settings file at {path}; set HEADRACE_CONFIG or create it")
+    path = config_file()
+    form = read_config(path)
+    check_environment(Settings.model_fields)
     try:
-        return Settings()
+        settings = Settings(**form)  # type: ignore[arg-type]
     except ValidationError as exc:
-        first = exc.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InvalidSettings(f"{path}: {key}: {first['msg']} (got {first['input']!r})") from exc
-    except YAMLError as exc:
-        raise InvalidSettings(f"{path}: not valid YAML: {' '.join(str(exc).split())}") from exc
+        raise InvalidSettings(f"{path}: {_describe(exc.errors()[0])}") from exc
+    for key, value, kind, allowed in _references(settings):
+        if value not in allowed:
+            known = ", ".join(sorted(allowed)) or "none"
+            raise InvalidSettings(f"{path}: {key}: there is no {kind} {value!r}; known: {known}")
+    return settings
+
+
+def _references(settings: Settings) -> list[tuple[str, str, str, set[str]]]:
+    """Every name that must be declared elsewhere: (key, value, what it names, the known ones)."""
+    by_task: dict[str, set[str]] = {"embedding": set(), "generation": set()}
+    for name, model in settings.models.items():
+        by_task[model.task].add(name)
+    found = []
+    for name, index in settings.indexes.items():
+        key = f"indexes.{name}.embedder"
+        found.append((key, index.embedder, "embedding model", by_task["embedding"]))
+    for name, chain in settings.chains.items():
+        found.append((f"chains.{name}.index", chain.index, "index", set(settings.indexes)))
+        key = f"chains.{name}.model"
+        found.append((key, chain.model, "generation model", by_task["generation"]))
+        if chain.features is not None:
+            section = set() if settings.features is None else {"features"}
+            found.append((f"chains.{name}.features", "features", "section", section))
+    return found
+
+
+def _checked_keys(form: object, fields: Mapping[str, object]) -> object:
+    if isinstance(form, Mapping):
+        for key, value in form.items():
+            if key not in fields:
+                raise PydanticCustomError(
+                    "unknown_key",
+                    "unknown key {key} (value {value}); allowed: {allowed}",
+                    {"key": repr(key), "value": repr(value), "allowed": ", ".join(fields)},
+                )
+    return form
+
+
+def _describe(error: ErrorDetails) -> str:
+    path = [str(part) for part in error["loc"]]
+    if path[:1] == ["models"]:
+        # pydantic puts the engine that chose the class third; the file has no such key.
+        del path[2:3]
+    key = ".".join(path)
+    what = f"{key}: {error['msg']}" if key else error["msg"]
+    return what if error["type"] == "unknown_key" else f"{what} (got {_shown(error['input'])})"
+
+
+def _shown(value: object) -> str:
+    text = (
+        yaml.safe_dump(value, default_flow_style=True) if isinstance(value, dict) else repr(value)
+    )
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 80 else f"{flat[:80]}…"

@@ -1,30 +1,24 @@
 """The chain: retrieve, enrich, prompt, generate, cite."""
 
-import asyncio
 import contextlib
 import time
+import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from feature_store.features import Feature
-from llm_endpoint.embedding.protocol import Embedder
 from llm_endpoint.generation import GenerationRequest, Generator, Message, TokenUsage
 from rag_chain.answer import Answer
 from rag_chain.citations import cite
 from rag_chain.enrichment import Enriched, FeatureSource, enrich
-from rag_chain.errors import InvalidQuestion, InvalidUser
+from rag_chain.errors import InvalidUser
 from rag_chain.prompt import build_prompt
+from rag_chain.question import Question, check_question, check_user
+from rag_chain.retrieval import Retriever
 from vector_index.checks import check_k
-from vector_index.filters import Filter
-from vector_index.passages import Access, Hit, IndexVersion, Lag, SearchResult
-from vector_index.protocol import MAX_K, VectorIndex
+from vector_index.passages import Hit, IndexVersion, Lag, SearchResult
+from vector_index.protocol import MAX_K
 
-_T = TypeVar("_T")
-
-MAX_QUESTION_CHARACTERS = 4000
-MAX_USER_CHARACTERS = 256
 # Features can only move up what was retrieved: this many candidates for each passage wanted.
 _CANDIDATES_PER_HIT = 4
 # A model of this size repeats its first paragraph; what follows it is never better.
@@ -58,69 +52,45 @@ class Chain:
 
     def __init__(
         self,
-        index: VectorIndex,
-        embedder: Embedder,
+        retriever: Retriever,
         generator: Generator,
         *,
+        name: str,
         limits: ChainLimits,
         features: FeatureSource | None = None,
-        executor: Executor | None = None,
         lag: Callable[[], Lag | None] = lambda: None,
     ) -> None:
-        """features: what ranks passages beside their cosine and words the prompt for a user.
+        """name: what answers say they come from.
 
-        executor: where embedding, search and feature reads run (None: the loop's default pool).
+        features: what ranks passages beside their cosine and words the prompt for a user.
         lag: called once per answer, on the event loop; it must not block.
         """
-        self._index = index
-        self._embedder = embedder
+        self.retriever = retriever
         self._generator = generator
+        self._name = name
         self._limits = limits
         self._features = features
-        self._executor = executor
         self._lag = lag
 
-    @property
-    def index(self) -> VectorIndex:
-        """The index that questions are answered from."""
-        return self._index
-
-    async def answer(
-        self,
-        question: str,
-        *,
-        access: Access,
-        k: int | None = None,
-        where: Filter | None = None,
-        user: str | None = None,
-    ) -> Answer:
+    async def answer(self, question: Question) -> Answer:
         """The answer with citations checked, or DONT_KNOW when nothing relevant is visible.
 
-        user: a key of the user view; None asks as nobody in particular.
         Raises InvalidQuestion, InvalidUser, UnknownUser, or an error of the rooms below.
         """
-        prepared = await self.prepare(question, access=access, k=k, where=where, user=user)
+        prepared = await self.prepare(question)
         if not prepared.kept:
             return self._unknown(prepared)
         started = time.perf_counter()
         completion = await self._generator.generate(self._request(prepared))
         return self._answer(completion.text, prepared, completion.usage, started)
 
-    async def stream(
-        self,
-        question: str,
-        *,
-        access: Access,
-        k: int | None = None,
-        where: Filter | None = None,
-        user: str | None = None,
-    ) -> AsyncGenerator[str | Answer, None]:
+    async def stream(self, question: Question) -> AsyncGenerator[str | Answer, None]:
         """Pieces of the model's text as they are written, then the Answer, citations checked.
 
         The pieces are as the model wrote them; only the Answer's text has true markers.
         Raises as `answer` does, also between pieces.
         """
-        prepared = await self.prepare(question, access=access, k=k, where=where, user=user)
+        prepared = await self.prepare(question)
         if not prepared.kept:
             yield DONT_KNOW
             yield self._unknown(prepared)
@@ -136,30 +106,19 @@ class Chain:
                     yield delta.text
         yield self._answer("".join(pieces), prepared, usage, started)
 
-    async def prepare(
-        self,
-        question: str,
-        *,
-        access: Access,
-        k: int | None = None,
-        where: Filter | None = None,
-        user: str | None = None,
-    ) -> Prepared:
+    async def prepare(self, question: Question) -> Prepared:
         """Everything before generation: retrieved passages and the prompt made of them."""
-        check_question(question)
-        k = self._limits.k if k is None else k
-        # A k that the index would refuse must not cost an embedding first.
+        check_question(question.text)
+        k = self._limits.k if question.k is None else question.k
         check_k(k)
-        if user is not None:
-            self._check_user(user)
-
-        def retrieve() -> tuple[SearchResult, Enriched, dict[str, float]]:
-            return self._retrieve(question, access, k, where, user)
-
-        found, enriched, timings = await self._off_loop(retrieve)
+        if question.user is not None:
+            self._check_user(question.user)
+        found, enriched, timings = await self.retriever.off_loop(
+            lambda: self._retrieve(question, k)
+        )
         started = time.perf_counter()
         messages, kept = await build_prompt(
-            question,
+            question.text,
             enriched.hits[:k],
             profile=enriched.profile,
             budget_tokens=self._limits.prompt_tokens,
@@ -168,49 +127,31 @@ class Chain:
         timings["prompt"] = time.perf_counter() - started
         return Prepared(messages, kept, found.version, enriched.features(kept), timings)
 
-    async def search(
-        self, text: str, *, access: Access, k: int, where: Filter | None = None
-    ) -> SearchResult:
-        """The k passages nearest to a text, off the event loop. Raises as `prepare` does."""
-        check_question(text)
-        check_k(k)
-        return await self._off_loop(lambda: self._search(text, access, k, where))
-
     def _retrieve(
-        self, question: str, access: Access, k: int, where: Filter | None, user: str | None
+        self, question: Question, k: int
     ) -> tuple[SearchResult, Enriched, dict[str, float]]:
         """What is relevant, in its final order, and the seconds that each step took."""
         started = time.perf_counter()
         candidates = k if self._features is None else min(k * _CANDIDATES_PER_HIT, MAX_K)
-        found = self._search(question, access, candidates, where)
+        found = self.retriever.find(
+            question.text, k=candidates, access=question.access, where=question.where
+        )
         relevant = tuple(hit for hit in found.hits if hit.score >= self._limits.min_score)
         timings = {"retrieve": time.perf_counter() - started}
         if self._features is None:
             return found, Enriched(relevant), timings
         started = time.perf_counter()
-        enriched = enrich(relevant, user, self._features)
+        enriched = enrich(relevant, question.user, self._features)
         timings["features"] = time.perf_counter() - started
         return found, enriched, timings
-
-    def _search(self, text: str, access: Access, k: int, where: Filter | None) -> SearchResult:
-        vector = self._embedder.embed_queries([text])[0]
-        return self._index.search(vector, k=k, access=access, where=where)
-
-    async def _off_loop(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def _check_user(self, user: str) -> None:
         if self._features is None:
             raise InvalidUser(
                 f"user {user!r} was given, but there is no feature store to look in; leave `user` "
-                "out, or configure `features`"
+                "out, or configure the chain's `features`"
             )
-        if not user or len(user) > MAX_USER_CHARACTERS:
-            raise InvalidUser(
-                f"the user has {len(user)} characters; 1 to {MAX_USER_CHARACTERS} are allowed"
-            )
-        if (position := _first_not_text(user)) is not None:
-            raise InvalidUser(_not_text("user", user, position))
+        check_user(user)
 
     def _request(self, prepared: Prepared) -> GenerationRequest:
         return GenerationRequest(
@@ -228,6 +169,8 @@ class Chain:
         if started is not None:
             timings["generate"] = time.perf_counter() - started
         return Answer(
+            id=f"ans_{uuid.uuid4().hex}",
+            chain=self._name,
             text=cited,
             is_known=bool(prepared.kept),
             citations=citations,
@@ -238,25 +181,3 @@ class Chain:
             features=prepared.features,
             lag=self._lag(),
         )
-
-
-def check_question(question: str) -> None:
-    """Raises InvalidQuestion for text that is empty, too long, or holds NUL or a surrogate."""
-    if not question.strip():
-        raise InvalidQuestion("the question is empty; ask something")
-    if len(question) > MAX_QUESTION_CHARACTERS:
-        raise InvalidQuestion(
-            f"the question has {len(question)} characters; at most {MAX_QUESTION_CHARACTERS}"
-        )
-    if (position := _first_not_text(question)) is not None:
-        raise InvalidQuestion(_not_text("question", question, position))
-
-
-def _first_not_text(text: str) -> int | None:
-    """The position of the first NUL or lone surrogate."""
-    found = (i for i, c in enumerate(text) if c == "\0" or 0xD800 <= ord(c) <= 0xDFFF)
-    return next(found, None)
-
-
-def _not_text(what: str, text: str, position: int) -> str:
-    return f"character {position} of the {what} is U+{ord(text[position]):04X}, not text"

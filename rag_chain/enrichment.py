@@ -1,7 +1,7 @@
 """What features change: which passages come first, and what the prompt knows about the asker."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from feature_store.features import Feature, FeatureReader, FeatureRow, Value
@@ -62,6 +62,15 @@ class Enriched:
         return (*self.user, *of_documents)
 
 
+def check_use(use: FeatureUse, reader: FeatureReader) -> None:
+    """Raises UnusableFeature naming a feature that a view does not have, or UnknownView."""
+    nobody = ""
+    (user,) = reader.read(use.user_view, [nobody])
+    (document,) = reader.read(use.document_view, [nobody])
+    list(_picked(user, _user_features_used(use), use.user_view))
+    list(_picked(document, use.document_weights, use.document_view))
+
+
 def enrich(hits: Sequence[Hit], user: str | None, source: FeatureSource) -> Enriched:
     """The hits, best first by cosine plus what features add; equal ones keep their order.
 
@@ -97,11 +106,15 @@ def _user_features(user: str | None, source: FeatureSource) -> tuple[Feature, ..
     (row,) = source.reader.read(use.user_view, [user])
     if not any(feature.is_present for feature in row.values()):
         raise UnknownUser(user, use.user_view)
-    wanted = [*use.prompt_features, *([use.preference.feature] if use.preference else ())]
-    return tuple(_picked(row, dict.fromkeys(wanted), use.user_view))
+    return tuple(_picked(row, _user_features_used(use), use.user_view))
 
 
-def _picked(row: FeatureRow, names: Mapping[str, object], view: str) -> Iterator[Feature]:
+def _user_features_used(use: FeatureUse) -> tuple[str, ...]:
+    liked = [use.preference.feature] if use.preference else []
+    return tuple(dict.fromkeys([*use.prompt_features, *liked]))
+
+
+def _picked(row: FeatureRow, names: Iterable[str], view: str) -> Iterator[Feature]:
     for name in names:
         if name not in row:
             raise UnusableFeature(f"view {view} has no feature {name!r}; it has: {', '.join(row)}")

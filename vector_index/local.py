@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vector_index.errors import EmbedderMismatch, IndexBusy, IndexNotFound, SettingsMismatch
 from vector_index.filters import Filter
 from vector_index.generation import Generation, open_generation
-from vector_index.manifest import IndexSettings
+from vector_index.manifest import IndexSettings, Manifest, read_manifest, verify_files
 from vector_index.passages import (
     Access,
     IndexDelta,
@@ -25,6 +25,26 @@ from vector_index.passages import (
 from vector_index.publish import CURRENT, GENERATIONS, publish_delta
 
 _LOCK = "LOCK"
+
+
+def published(home: Path) -> Manifest | None:
+    """The manifest of the live generation, or None before the first publish.
+
+    Reads nothing else, so it is quick and says nothing about the files. Raises IndexCorrupt.
+    """
+    try:
+        name = (home / CURRENT).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    return read_manifest(home / GENERATIONS / name)
+
+
+def verified(home: Path) -> Manifest | None:
+    """As `published`, after hashing every file. Raises IndexCorrupt naming one that differs."""
+    manifest = published(home)
+    if manifest is not None:
+        verify_files(manifest, home / GENERATIONS / manifest.generation)
+    return manifest
 
 
 class LocalIndex:

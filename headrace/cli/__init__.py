@@ -17,6 +17,9 @@ app.add_typer(features, name="features")
 app.add_typer(index, name="index")
 app.add_typer(models, name="models")
 
+Filter = Annotated[
+    str | None, typer.Option("--filter", help='JSON, as over HTTP: \'{"kind": "module"}\'.')
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -31,14 +34,16 @@ def demo() -> None:
 @app.command()
 def query(
     question: str,
-    index_name: Annotated[str, typer.Option("--index")] = "docs",
+    chain: Annotated[str | None, typer.Option(help="Default: the first one.")] = None,
     user: Annotated[str | None, typer.Option(help="Whose features word the answer.")] = None,
+    k: Annotated[int | None, typer.Option(help="Passages for the prompt.")] = None,
+    where: Filter = None,
     json: Json = False,
 ) -> None:
-    """Ask an index a question."""
+    """Ask a chain a question."""
     from headrace.cli.ask import run_query
 
-    run_query(question, index_name, user, json)
+    run_query(question, chain, user, k, where, json)
 
 
 @app.command()
@@ -58,11 +63,17 @@ def index_sync(name: str, json: Json = False) -> None:
 
 
 @index.command("search")
-def index_search(name: str, text: str, k: int = 10, json: Json = False) -> None:
+def index_search(
+    name: str,
+    text: str,
+    k: Annotated[int, typer.Option(help="Passages to show.")] = 10,
+    where: Filter = None,
+    json: Json = False,
+) -> None:
     """Show the passages nearest to a text."""
     from headrace.cli.indexes import run_search
 
-    run_search(name, text, k, json)
+    run_search(name, text, k, where, json)
 
 
 @index.command("status")
@@ -98,7 +109,9 @@ def features_apply() -> None:
 
 
 @features.command("materialize")
-def features_materialize(days: Annotated[int, typer.Option(min=1, max=36500)] = 365) -> None:
+def features_materialize(
+    days: Annotated[int, typer.Option(min=1, max=36500, help="How far back to look.")] = 365,
+) -> None:
     """Load the newest feature rows of the last days into the online store."""
     from headrace.cli.features import run_materialize
 
@@ -113,6 +126,14 @@ def features_get(view: str, key: str, json: Json = False) -> None:
     run_get(view, key, json)
 
 
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check settings, models, tables, indexes, features and port; say how to mend each."""
+    from headrace.cli.doctor import run_doctor
+
+    run_doctor(json)
+
+
 @config.command("show")
 def config_show(json: Json = False) -> None:
     """Show every setting: headrace.yaml, environment overrides, defaults."""
@@ -124,7 +145,7 @@ def config_show(json: Json = False) -> None:
 def explain(error: Exception) -> int:
     """Prints a known error as one line and returns its exit code; raises any other."""
     from feature_store.errors import FeatureStoreError
-    from headrace.settings import InvalidSettings
+    from headrace.settings_file import InvalidSettings
     from llm_endpoint import LlmEndpointError
     from pipelines.errors import PipelineError
     from rag_chain.errors import RagChainError

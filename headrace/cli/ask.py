@@ -7,19 +7,25 @@ from itertools import groupby
 
 from feature_store.features import Feature
 from headrace import assembly
+from headrace.cli.progress import working
 from headrace.settings import Settings, load_settings
-from llm_endpoint.embedding.onnx import OnnxEmbedder
+from llm_endpoint.generation import LocalEngine
 from rag_chain.answer import Answer
-from rag_chain.chain import check_question
+from rag_chain.question import Question, check_question
+from rag_chain.retrieval import Retriever
+from vector_index.errors import InvalidFilter
+from vector_index.filters import parse_filter
 
 
-def run_query(question: str, index_name: str, user: str | None, as_json: bool) -> None:
+def run_query(
+    text: str, chain: str | None, user: str | None, k: int | None, where: str | None, as_json: bool
+) -> None:
     """Asks in this process: starts the model, answers, stops it."""
     settings = load_settings()
-    check_question(question)
-    assembly.index_section(settings, index_name)
-    embedder = assembly.build_embedder(settings)
-    answer = asyncio.run(ask(settings, index_name, question, embedder, user=user))
+    check_question(text)
+    name = assembly.chain_name(settings, chain)
+    with working("loading models and features, then asking"):
+        answer = asyncio.run(ask(settings, name, text, user=user, k=k, where=where))
     if as_json:
         print(json_module.dumps(dataclasses.asdict(answer), default=str))
     else:
@@ -27,25 +33,43 @@ def run_query(question: str, index_name: str, user: str | None, as_json: bool) -
 
 
 async def ask(
-    settings: Settings, index_name: str, question: str, embedder: OnnxEmbedder, *, user: str | None
+    settings: Settings,
+    chain_name: str,
+    text: str,
+    *,
+    user: str | None = None,
+    k: int | None = None,
+    where: str | None = None,
 ) -> Answer:
-    """One answer from a generator that lives only for it."""
-    generator = assembly.build_generator(settings)
-    generator.start()
+    """One answer from a generator that lives only for it. where: a filter as JSON."""
+    section = settings.chains[chain_name]
+    embedder = assembly.build_embedder(settings, settings.indexes[section.index].embedder)
+    index = assembly.open_index(settings, section.index, embedder)
+    tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
+    source = assembly.build_source(settings, section.index)
+    generator = assembly.build_generator(settings, section.model)
+    if isinstance(generator, LocalEngine):
+        generator.start()
     try:
-        source = assembly.build_source(settings, index_name)
-        index = assembly.build_index(settings, index_name, embedder)
         chain = assembly.build_chain(
             settings,
-            index,
-            embedder,
-            generator,
+            chain_name,
+            retriever=Retriever(index, embedder),
+            generator=generator,
             features=assembly.build_features(settings),
             lag=lambda: source.lag(index.version().source),
         )
-        return await chain.answer(question, access=assembly.access_of(settings), user=user)
+        return await chain.answer(Question(text, assembly.access_of(settings), k, tree, user))
     finally:
         await generator.close()
+
+
+def parse_json(text: str) -> object:
+    """A JSON text given on the command line. Raises InvalidFilter for what is none."""
+    try:
+        return json_module.loads(text)
+    except ValueError as exc:
+        raise InvalidFilter(f"the filter {text!r} is not JSON: {exc}") from exc
 
 
 def print_answer(answer: Answer) -> None:

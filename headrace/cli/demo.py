@@ -12,12 +12,14 @@ from headrace import assembly
 from headrace.cli.ask import ask, print_answer
 from headrace.cli.indexes import describe, sync_with_bar
 from headrace.cli.models import pull_with_bar
-from headrace.settings import Settings, load_settings
+from headrace.cli.progress import working
+from headrace.settings import LlamaCppModel, OnnxModel, Settings, load_settings
 from llm_endpoint import find_card
 from pipelines.demo_features import DOCUMENT_STATS, write_demo_features
 from pipelines.demo_table import write_demo_table
 
 QUESTION = "How do I read a CSV file into dictionaries?"
+INDEX = CHAIN = "docs"
 USER = "ada"
 _DAYS = 365
 
@@ -26,20 +28,20 @@ def run_demo() -> None:
     """Pulls the models, writes the table, syncs the index, asks, prints; repeats are quick."""
     settings = load_settings()
     with _step("models"):
-        for name in (settings.embedder.weights, settings.generator.weights):
-            pull_with_bar(find_card(name), settings.weights)
-    table = assembly.index_section(settings, "docs").source.path
+        for model in settings.models.values():
+            if isinstance(model, OnnxModel | LlamaCppModel):
+                pull_with_bar(find_card(model.weights), settings.weights)
+    table = assembly.index_section(settings, INDEX).source.path
     if not (table / "_delta_log").is_dir():
         with _step("table"):
             print(f"{write_demo_table(table)} documents of Python's own documentation")
-    with _step("features"):
+    with _step("features"), working("feast apply and materialize"):
         _load_features(settings, table)
-    embedder = assembly.build_embedder(settings)
     with _step("sync"):
-        print(describe(sync_with_bar(settings, "docs", embedder)))
+        print(describe(sync_with_bar(settings, INDEX)))
     with _step("answer"):
         print(f"\nQ: {QUESTION} (asked by {USER})")
-        print_answer(asyncio.run(ask(settings, "docs", QUESTION, embedder, user=USER)))
+        print_answer(asyncio.run(ask(settings, CHAIN, QUESTION, user=USER)))
 
 
 def _load_features(settings: Settings, documents: Path) -> None:

@@ -6,18 +6,24 @@ from datetime import UTC, datetime, timedelta
 
 from feature_store.feast_store import FeastFeatures, apply, materialize
 from headrace import assembly
+from headrace.cli.progress import working
 from headrace.settings import load_settings
 
 
 def run_apply() -> None:
     """Applies the Feast repository and prints what Feast says."""
-    print(apply(assembly.features_section(load_settings()).repo))
+    section = assembly.features_section(load_settings())
+    with working("feast apply"):
+        said = apply(section.repo)
+    print(said)
 
 
 def run_materialize(days: int) -> None:
     """Loads rows of the last `days` days into the online store."""
     now = datetime.now(UTC)
-    materialize(assembly.features_section(load_settings()).repo, now - timedelta(days=days), now)
+    section = assembly.features_section(load_settings())
+    with working("feast materialize"):
+        materialize(section.repo, now - timedelta(days=days), now)
     print(f"online features hold the newest rows of the last {days} days")
 
 

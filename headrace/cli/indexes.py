@@ -3,21 +3,24 @@
 import dataclasses
 import json as json_module
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from headrace import assembly
+from headrace.cli.ask import parse_json
+from headrace.cli.progress import bar
 from headrace.settings import Settings, load_settings
-from llm_endpoint.embedding.onnx import OnnxEmbedder
 from pipelines.sync import SyncReport, sync
-from rag_chain.chain import check_question
+from rag_chain.question import check_question
+from rag_chain.retrieval import Retriever
+from vector_index.checks import check_k
+from vector_index.filters import parse_filter
 
 
 def run_sync(name: str, as_json: bool) -> None:
     """Syncs the index and prints what was done."""
     settings = load_settings()
     assembly.index_section(settings, name)
-    report = sync_with_bar(settings, name, assembly.build_embedder(settings))
+    report = sync_with_bar(settings, name)
     if as_json:
         print(json_module.dumps(_report_form(report)))
     else:
@@ -28,7 +31,8 @@ def run_status(name: str, as_json: bool) -> None:
     """Prints the live generation and its distance to the table."""
     settings = load_settings()
     assembly.index_section(settings, name)
-    version = assembly.build_index(settings, name, assembly.build_embedder(settings)).version()
+    manifest = assembly.published_manifest(settings, name)
+    version = manifest.version()
     lag = assembly.build_source(settings, name).lag(version.source)
     form = {
         "index": name,
@@ -37,6 +41,8 @@ def run_status(name: str, as_json: bool) -> None:
         "lag_versions": lag.versions,
         "lag_s": round(lag.seconds, 1),
         "created_at": version.created_at.isoformat(),
+        "documents": manifest.documents,
+        "passages": manifest.passages,
     }
     if as_json:
         print(json_module.dumps(form))
@@ -45,15 +51,17 @@ def run_status(name: str, as_json: bool) -> None:
         print(f"{key:22} {value}")
 
 
-def run_search(name: str, text: str, k: int, as_json: bool) -> None:
+def run_search(name: str, text: str, k: int, where: str | None, as_json: bool) -> None:
     """Prints the k passages nearest to a text, best first."""
     settings = load_settings()
     check_question(text)
-    assembly.index_section(settings, name)
-    embedder = assembly.build_embedder(settings)
-    index = assembly.build_index(settings, name, embedder)
-    vector = embedder.embed_queries([text])[0]
-    found = index.search(vector, k=k, access=assembly.access_of(settings))
+    check_k(k)
+    embedder = assembly.build_embedder(settings, assembly.index_section(settings, name).embedder)
+    index = assembly.open_index(settings, name, embedder)
+    tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
+    found = Retriever(index, embedder).find(
+        text, k=k, access=assembly.access_of(settings), where=tree
+    )
     if as_json:
         print(json_module.dumps(dataclasses.asdict(found), default=str))
         return
@@ -61,17 +69,18 @@ def run_search(name: str, text: str, k: int, as_json: bool) -> None:
         print(f"{hit.score:.3f}  {hit.passage.document_id}  {hit.passage.text[:80]!r}")
 
 
-def sync_with_bar(settings: Settings, name: str, embedder: OnnxEmbedder) -> SyncReport:
+def sync_with_bar(settings: Settings, name: str) -> SyncReport:
     """Syncs behind a progress bar of texts embedded."""
+    embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
     columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("embed", total=None)
+    with bar(*columns) as shown:
+        task = shown.add_task("embed", total=None)
         return sync(
             assembly.build_source(settings, name),
             assembly.build_index(settings, name, embedder),
             embedder,
             assembly.build_chunker(settings, name, embedder),
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            on_progress=lambda done, total: shown.update(task, completed=done, total=total),
         )
 
 

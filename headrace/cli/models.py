@@ -3,9 +3,9 @@
 import json as json_module
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn
 
+from headrace.cli.progress import bar
 from headrace.settings import load_settings
 from llm_endpoint import CATALOGUE, ModelCard, find_card, pull
 from llm_endpoint import Progress as PullProgress
@@ -38,13 +38,13 @@ def run_pull(name: str) -> None:
 def pull_with_bar(card: ModelCard, weights_dir: Path) -> Path:
     """Pulls a model behind a progress bar on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with bar(*columns) as shown:
         tasks: dict[str, object] = {}
 
         def show(progress: PullProgress) -> None:
             label = f"{progress.stage} {progress.what}"
             if label not in tasks:
-                tasks[label] = bar.add_task(label, total=progress.total_bytes)
-            bar.update(tasks[label], completed=progress.done_bytes)  # type: ignore[arg-type]
+                tasks[label] = shown.add_task(label, total=progress.total_bytes)
+            shown.update(tasks[label], completed=progress.done_bytes)  # type: ignore[arg-type]
 
         return pull(card, weights_dir, on_progress=show)

@@ -6,6 +6,7 @@ from llm_endpoint.generation.protocol import (
     GenerationRequest,
     Generator,
     GeneratorInfo,
+    LocalEngine,
     Message,
     TokenUsage,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "GenerationRequest",
     "Generator",
     "GeneratorInfo",
+    "LocalEngine",
     "Message",
     "ScriptedGenerator",
     "TokenUsage",

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +81,16 @@ class Generator(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class LocalEngine(Protocol):
+    """A generator whose engine runs on this machine: it is started, and takes a while to be up."""
+
+    def start(self) -> None:
+        """Return at once; the engine comes up in the background. A second call does nothing."""
+        ...
+
+    def is_ready(self) -> bool:
+        """True while requests are answered without waiting for the engine."""
+        ...

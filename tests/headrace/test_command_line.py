@@ -1,94 +1,63 @@
 """The command line as a person runs it: real models, a real table, a process of its own."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tomllib
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+import typer.main
+from deltalake import DeltaTable
+
+from headrace.cli import app
 
 ROOT = Path(__file__).parents[2]
-WRITTEN = datetime(2026, 11, 24, tzinfo=UTC)
-ROWS = {
-    "csv": "The csv module reads and writes tabular data in CSV format. DictReader maps each row "
-    "to a dictionary.",
-    "json": "The json module encodes Python objects as JSON text and decodes them.",
-    "threading": "The threading module runs functions in separate threads.",
-}
 
 
-@pytest.fixture
-def headrace(tmp_path, weights_dir):
-    environment = {
-        **os.environ,
-        "HEADRACE_CONFIG": str(ROOT / "headrace.yaml"),
-        "HEADRACE_STATE_DIR": str(tmp_path / "state"),
-        "HEADRACE_WEIGHTS_DIR": str(weights_dir),
-        "HEADRACE_INDEXES__DOCS__SOURCE__PATH": str(tmp_path / "table"),
-    }
-
-    def run(*arguments, **overrides):
-        return subprocess.run(
-            [sys.executable, "-m", "headrace", *arguments],
-            capture_output=True, text=True, timeout=120, cwd=ROOT,
-            env={**environment, **overrides}, check=False,
-        )  # fmt: skip
-
-    return run
-
-
-@pytest.fixture
-def table(tmp_path):
-    rows = [
-        {"id": key, "title": key, "kind": "module", "module": key, "body": body,
-         "tenant": "python", "allowed_groups": ["everyone"], "updated_at": WRITTEN}
-        for key, body in ROWS.items()
-    ]  # fmt: skip
-    write_deltalake(str(tmp_path / "table"), pa.Table.from_pylist(rows))
-    return tmp_path / "table"
-
-
-def test_a_synced_table_answers_with_a_citation_and_forgets_a_deleted_row(headrace, table):
-    synced = headrace("index", "sync", "docs", "--json")
+def test_a_synced_table_answers_with_a_citation_and_forgets_a_deleted_row(workspace):
+    synced = workspace.run("index", "sync", "docs", "--json")
     assert synced.returncode == 0, synced.stderr
     assert json.loads(synced.stdout)["embedded"] == 3
-
     question = "Which module reads CSV tabular data?"
-    asked = headrace("query", question, "--json")
+    asked = workspace.run("query", question, "--json")
     assert asked.returncode == 0, asked.stderr
     answer = json.loads(asked.stdout)
     assert answer["is_known"]
     assert "csv" in [citation["document_id"] for citation in answer["citations"]]
     assert answer["usage"]["completion_tokens"] > 0
 
-    DeltaTable(str(table)).delete("id = 'csv'")
-    status = json.loads(headrace("index", "status", "docs", "--json").stdout)
-    assert (status["lag_versions"], status["table_version"]) == (1, 0)
-    headrace("index", "sync", "docs")
-    after = json.loads(headrace("query", question, "--json").stdout)
+    DeltaTable(workspace.table).delete("id = 'csv'")
+    status = json.loads(workspace.run("index", "status", "docs", "--json").stdout)
+    assert (status["lag_versions"], status["table_version"], status["documents"]) == (1, 0, 3)
+    workspace.run("index", "sync", "docs")
+    after = json.loads(workspace.run("query", question, "--json").stdout)
     assert "csv" not in [citation["document_id"] for citation in after["citations"]]
     assert (after["version"]["source"]["version"], after["lag"]["versions"]) == (1, 0)
 
 
-def test_index_search_prints_the_nearest_passages_and_refuses_a_wrong_k(headrace, table):
-    headrace("index", "sync", "docs")
-    found = json.loads(headrace("index", "search", "docs", "CSV data", "--json").stdout)
+def test_a_query_takes_a_user_a_filter_and_k(synced):
+    asked = synced.run("query", "Which module reads CSV data?", "--user", "ada", "--k", "1",
+                       "--filter", '{"module": "csv"}', "--json")  # fmt: skip
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    assert {(f["view"], f["key"]) for f in answer["features"]} == {
+        ("user_profile", "ada"), ("document_stats", "csv"),
+    }  # fmt: skip
+
+
+def test_index_search_prints_the_nearest_passages(synced):
+    found = json.loads(synced.run("index", "search", "docs", "CSV data", "--json").stdout)
     assert found["hits"][0]["passage"]["document_id"] == "csv"
     assert len(found["hits"]) == 3
-    refused = headrace("index", "search", "docs", "x", "--k", "2147483648")
-    assert refused.returncode == 1
-    assert "k is 2147483648" in refused.stderr
+    only = ["--filter", '{"module": ["json"]}', "--json"]
+    found = json.loads(synced.run("index", "search", "docs", "CSV data", *only).stdout)
+    assert [hit["passage"]["document_id"] for hit in found["hits"]] == ["json"]
 
 
-def test_an_unrelated_question_is_answered_with_not_knowing(headrace, table):
-    headrace("index", "sync", "docs")
-    answer = json.loads(headrace("query", "Who won the football final?", "--json").stdout)
+def test_an_unrelated_question_is_answered_with_not_knowing(synced):
+    answer = json.loads(synced.run("query", "Who won the football final?", "--json").stdout)
     assert (answer["is_known"], answer["citations"]) == (False, [])
 
 
@@ -96,68 +65,75 @@ def test_an_unrelated_question_is_answered_with_not_knowing(headrace, table):
     ("arguments", "overrides", "message", "code"),
     [
         (["index", "sync", "nope"], {}, "unknown index 'nope'; headrace.yaml has: docs", 2),
-        (["index", "sync", "docs"], {}, "no Delta table at", 1),
+        (["query", "q", "--chain", "nope"], {}, "unknown chain 'nope'; headrace.yaml has: docs", 2),
+        (["query", "q", "--user", "nobody"], {}, "unknown user 'nobody'", 1),
+        (["query", "q", "--k", "0"], {}, "k is 0; it must be between 1 and 1000", 1),
+        (["query", "q", "--filter", "{"], {}, "the filter '{' is not JSON", 1),
+        (["query", "q", "--filter", '{"x": 1}'], {}, "column 'x'; this index has: kind, mod", 1),
+        (["index", "search", "docs", "x", "--k", "2147483648"], {}, "k is 2147483648", 1),
         (["models", "pull", "nope"], {}, "nope", 1),
         (["query", ""], {}, "the question is empty", 1),
-        (["index", "status", "docs"], {"HEADRACE_CHAIN__K": "0"}, "chain.k: Input should be", 2),
-        (["serve"], {"HEADRACE_GATEWAY__HOST": "0.0.0.0"}, "gateway.host: Input should be", 2),
-        (["index", "search", "docs", "x", "--k", "0"], {}, "no Delta table at", 1),
-        (["index", "status", "docs"], {"HEADRACE_CONFIG": "no.yaml"}, "no settings file", 2),
+        (["query", "q"], {"HEADRACE_MODELS__SMOLLM2__WEIGHTS": "nope"}, "no model named 'nope'", 1),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(headrace, arguments, overrides, message, code):
-    result = headrace(*arguments, **overrides)
+def test_what_is_wrong_is_said_in_one_line(synced, arguments, overrides, message, code):
+    result = synced.run(*arguments, **overrides)
     assert result.returncode == code
     assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_features_are_applied_materialized_and_read_with_their_age(headrace, tmp_path):
-    repo = tmp_path / "feature_store" / "definitions"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "feature_store" / "definitions", repo, ignore=ignored)
-    (tmp_path / ".headrace" / "features").mkdir(parents=True)
-    now = pa.array([datetime.now(UTC)], pa.timestamp("us", tz="UTC"))
-    profile = {"user_id": ["ada"], "experience_level": ["expert"], "tone": ["terse"],
-               "preferred_modules": pa.array([["csv"]], pa.list_(pa.string())),
-               "tier": ["paid"], "updated_at": now}  # fmt: skip
-    stats = {"document_id": ["csv"], "views": [3], "helpful_votes": [1], "last_reviewed": now,
-             "updated_at": now}  # fmt: skip
-    write_deltalake(str(tmp_path / ".headrace/tables/user_profiles"), pa.table(profile))
-    write_deltalake(str(tmp_path / ".headrace/tables/document_stats"), pa.table(stats))
-    where = {"HEADRACE_FEATURES__REPO": str(repo)}
+def test_without_its_table_an_index_refuses_to_sync_and_still_answers(synced_workspace):
+    shutil.rmtree(synced_workspace.table)
+    refused = synced_workspace.run("index", "sync", "docs")
+    assert (refused.returncode, "no Delta table at" in refused.stderr) == (1, True)
+    found = synced_workspace.run("index", "search", "docs", "CSV data", "--json")
+    assert json.loads(found.stdout)["hits"][0]["passage"]["document_id"] == "csv"
 
-    early = headrace("features", "get", "user_profile", "ada", **where)
+
+def test_features_are_applied_materialized_and_read_with_their_age(workspace):
+    shutil.rmtree(workspace.folder / ".headrace" / "features")
+    early = workspace.run("features", "get", "user_profile", "ada")
     assert (early.returncode, "headrace features apply" in early.stderr) == (1, True)
-    assert "rag_v1" in headrace("features", "apply", **where).stdout
-    done = headrace("features", "materialize", **where)
+    assert "rag_v1" in workspace.run("features", "apply").stdout
+    done = workspace.run("features", "materialize")
     assert done.returncode == 0, done.stderr
-    got = json.loads(headrace("features", "get", "user_profile", "ada", "--json", **where).stdout)
+    got = json.loads(workspace.run("features", "get", "user_profile", "ada", "--json").stdout)
     level = got["experience_level"]
     assert (level["value"], level["is_stale"], level["is_present"]) == ("expert", False, True)
     assert 0 <= level["age_s"] < 600
 
 
-def test_config_show_prints_the_file_its_overrides_and_the_defaults(headrace, tmp_path):
-    shown = json.loads(headrace("config", "show", "--json", HEADRACE_CHAIN__K="5").stdout)
-    assert (shown["chain"]["k"], shown["chain"]["min_score"]) == (5, 0.35)
-    assert shown["state_dir"] == str(tmp_path / "state")
-    assert shown["principal"]["tenant"] == "python"
-
-
-def test_help_imports_no_engine(headrace):
-    code = (
-        "import sys; from headrace.cli import app; "
-        "print([m for m in ('faiss','onnxruntime','deltalake','pyarrow','jinja2') "
-        "if m in sys.modules])"
-    )
+def test_help_imports_no_engine():
+    heavy = ("faiss", "feast", "onnxruntime", "deltalake", "pyarrow", "jinja2", "pydantic")
+    code = f"import sys, headrace.cli; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
                           check=True)  # fmt: skip
     assert done.stdout.strip() == "[]"
 
 
-def test_packages_on_disk_in_the_wheel_and_in_the_linter_are_the_same():
+def test_every_command_and_option_is_documented():
+    text = (ROOT / "docs" / "cli.md").read_text()
+    commands = dict(_commands(typer.main.get_command(app), "headrace"))
+    documented = [line.removeprefix("## `").rstrip("`") for line in text.splitlines()
+                  if line.startswith("## `")]  # fmt: skip
+    assert documented == sorted(commands)
+    for name, command in commands.items():
+        section = text.split(f"## `{name}`\n")[1].split("\n## ")[0]
+        for parameter in command.params:
+            for option in (o for o in parameter.opts if o.startswith("--")):
+                assert f"`{option}`" in section, f"{name}: {option}"
 
+
+def _commands(group, path):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_packages_on_disk_in_the_wheel_and_in_the_linter_are_the_same():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     on_disk = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))

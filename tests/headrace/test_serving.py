@@ -1,77 +1,41 @@
 """`headrace serve` in a process of its own: a real socket, a real table, the real small models."""
 
 import json
-import os
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
 import httpx2
 import psutil
-import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
-ROOT = Path(__file__).parents[2]
-CSV = (
-    "The csv module reads and writes tabular data in CSV format. DictReader maps each row "
-    "to a dictionary."
-)
-ROWS = {
-    "csv": CSV,
-    "json": "The json module encodes Python objects as JSON text and decodes them.",
-    "threading": "The threading module runs functions in separate threads.",
-}
 QUESTION = "Which module reads CSV tabular data?"
 
 
-def rows(texts):
-    written = datetime(2026, 11, 24, tzinfo=UTC)
-    return pa.Table.from_pylist(
-        [
-            {"id": key, "title": key, "kind": "module", "module": key, "body": body,
-             "tenant": "python", "allowed_groups": ["everyone"], "updated_at": written}
-            for key, body in texts.items()
-        ]
-    )  # fmt: skip
+class Server:
+    """`headrace serve` over a workspace, and a client of it."""
 
-
-class World:
-    """A server, the table behind it and the command line beside it."""
-
-    def __init__(self, folder, weights_dir):
-        self.folder = folder
-        self.table = str(folder / "table")
+    def __init__(self, workspace):
+        self.workspace = workspace
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.environment = {
-            **os.environ,
-            "HEADRACE_CONFIG": str(ROOT / "headrace.yaml"),
-            "HEADRACE_STATE_DIR": str(folder / "state"),
-            "HEADRACE_WEIGHTS_DIR": str(weights_dir),
-            "HEADRACE_INDEXES__DOCS__SOURCE__PATH": self.table,
-            "HEADRACE_GATEWAY__PORT": str(port),
-        }
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+            self.port = probe.getsockname()[1]
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
 
-    def sync(self):
-        return subprocess.run(
-            [sys.executable, "-m", "headrace", "index", "sync", "docs"],
-            cwd=ROOT, env=self.environment, check=True, capture_output=True,
-        )  # fmt: skip
-
-    def start(self):
-        with (self.folder / "serve.log").open("w") as log:
+    def start(self, **overrides):
+        self.log = self.workspace.folder / "serve.log"
+        environment = {**self.workspace.environment, **overrides}
+        environment["HEADRACE_GATEWAY__PORT"] = str(self.port)
+        with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "headrace", "serve"],
-                cwd=ROOT, env=self.environment, stdout=log, stderr=log,
+                self.workspace.command("serve"),
+                cwd=self.workspace.folder, env=environment, stdout=log, stderr=log,
             )  # fmt: skip
+        self.wait_ready()
 
     def wait_ready(self):
         deadline = time.monotonic() + 60
@@ -80,9 +44,14 @@ class World:
                 if self.http.get("/readyz").status_code == 200:
                     return
             except httpx2.TransportError:
-                assert self.process.poll() is None, (self.folder / "serve.log").read_text()
+                assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.05)
         raise AssertionError("the server did not become ready")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.http.close()
 
     def ask(self, question=QUESTION, **fields):
         return self.http.post("/query", json={"question": question, **fields})
@@ -101,16 +70,13 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, weights_dir):
-    world = World(tmp_path_factory.mktemp("serve"), weights_dir)
-    write_deltalake(world.table, rows(ROWS))
-    world.sync()
-    world.start()
-    world.wait_ready()
-    yield world
-    world.http.close()
-    world.process.send_signal(signal.SIGTERM)
-    world.process.wait(30)
+def world(synced, tmp_path_factory, weights_dir):
+    folder = tmp_path_factory.mktemp("serve") / "workspace"
+    shutil.copytree(synced.folder, folder)
+    server = Server(type(synced)(folder, weights_dir))
+    server.start()
+    yield server
+    server.stop()
 
 
 def test_a_question_over_http_is_answered_with_a_citation_and_its_provenance(world):
@@ -122,7 +88,8 @@ def test_a_question_over_http_is_answered_with_a_citation_and_its_provenance(wor
     assert answer["version"]["table_version"] == 0
     assert answer["lag"] == {"versions": 0, "seconds": 0.0}
     assert answer["usage"]["completion_tokens"] > 0
-    assert set(answer["timings_s"]) == {"retrieve", "prompt", "generate"}
+    assert set(answer["timings_s"]) == {"retrieve", "features", "prompt", "generate"}
+    assert (answer["chain"], answer["id"][:4]) == ("docs", "ans_")
 
 
 def test_a_streamed_answer_comes_in_pieces_and_ends_with_the_whole_answer(world):
@@ -139,8 +106,19 @@ def test_a_streamed_answer_comes_in_pieces_and_ends_with_the_whole_answer(world)
 def test_without_generation_the_passages_and_the_prompt_come_back(world):
     prepared = world.ask(generate=False).json()
     assert prepared["passages"][0]["document_id"] == "csv"
-    assert CSV in prepared["messages"][-1]["content"]
-    assert set(prepared["timings_s"]) == {"retrieve", "prompt"}
+    assert world.workspace.rows["csv"] in prepared["messages"][-1]["content"]
+    assert set(prepared["timings_s"]) == {"retrieve", "features", "prompt"}
+
+
+def test_features_of_the_user_and_the_documents_are_named_with_their_age(world):
+    prepared = world.ask(generate=False, user="ben").json()
+    assert "beginner" in prepared["messages"][0]["content"]
+    by_name = {(f["view"], f["key"], f["name"]): f for f in prepared["features"]}
+    level = by_name["user_profile", "ben", "experience_level"]
+    assert (level["value"], level["is_stale"]) == ("beginner", False)
+    assert 0 < level["age_s"] < 3600
+    assert by_name["document_stats", "csv", "views"]["value"] == 0
+    assert "beginner" not in world.ask(generate=False).json()["messages"][0]["content"]
 
 
 def test_a_search_honours_k_and_the_filter(world):
@@ -165,7 +143,10 @@ def test_a_search_honours_k_and_the_filter(world):
         ("/query", '{"question": "q", "k": -1}', 422, "got -1"),
         ("/query", '{"question": "q", "k": 2147483648}', 422, "got 2147483648"),
         ("/query", '{"question": "q", "k": 1e400}', 422, "got inf"),
-        ("/query", '{"question": "q", "index": "nope"}', 404, "unknown index 'nope'"),
+        ("/query", '{"question": "q", "chain": "nope"}', 404, "unknown chain 'nope'"),
+        ("/query", '{"question": "q", "user": "nobody"}', 404, "unknown user 'nobody'"),
+        ("/query", '{"question": "q", "user": ""}', 400, "0 characters"),
+        ("/query", '{"question": "q", "user": "a\\u0000"}', 400, "U+0000"),
         ("/query", '{"question": "q", "colour": 1}', 422, "colour"),
         ("/query", '{"question": "q", "filter": {"nope": 1}}', 400, "column 'nope'"),
         ("/query", '{"question": ', 400, "not JSON"),
@@ -198,11 +179,10 @@ def test_a_new_generation_is_served_within_two_seconds_and_no_request_is_dropped
 
     asking = threading.Thread(target=keep_asking)
     asking.start()
-    write_deltalake(
-        world.table, rows({"heapq": "The heapq module keeps a list sorted as a heap."}),
-        mode="append",
-    )  # fmt: skip
-    world.sync()
+    world.workspace.write_table(
+        {"heapq": "The heapq module keeps a list sorted as a heap."}, mode="append"
+    )
+    assert world.workspace.run("index", "sync", "docs").returncode == 0
     deadline = time.monotonic() + 2
     search = {"text": "which module keeps a list sorted as a heap", "k": 1}
     while True:
@@ -214,7 +194,7 @@ def test_a_new_generation_is_served_within_two_seconds_and_no_request_is_dropped
     stop.set()
     asking.join()
     assert set(statuses) == {200}
-    assert found["version"]["table_version"] == DeltaTable(world.table).version()
+    assert found["version"]["table_version"] == DeltaTable(world.workspace.table).version()
 
 
 def test_a_model_killed_in_mid_answer_is_a_typed_error_and_the_next_request_is_served(world):
@@ -235,3 +215,25 @@ def test_openapi_has_examples_and_the_process_is_alive(world):
     forms = world.http.get("/openapi.json").json()["components"]["schemas"]
     assert forms["QueryRequest"]["properties"]["question"]["examples"]
     assert world.http.get("/healthz").json() == {"status": "ok"}
+
+
+def test_the_old_generation_serves_while_the_table_is_gone_and_after_a_restart(
+    synced_workspace,
+):
+    shutil.rmtree(synced_workspace.table)
+    server = Server(synced_workspace)
+    server.start()
+    try:
+        prepared = server.ask(generate=False).json()
+        assert prepared["passages"][0]["document_id"] == "csv"
+        assert server.ask().json()["lag"] is None
+    finally:
+        server.stop()
+
+
+def test_features_that_the_views_do_not_have_end_the_start_in_one_line(synced_workspace):
+    mood = {"HEADRACE_CHAINS__DOCS__FEATURES__PROMPT_FEATURES": '["mood"]'}
+    refused = synced_workspace.run("serve", **mood)
+    assert refused.returncode == 1
+    assert "view user_profile has no feature 'mood'; it has: " in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1

@@ -9,9 +9,11 @@ import pytest
 from feature_store.memory import InMemoryFeatures, View
 from llm_endpoint.embedding import HashingEmbedder
 from llm_endpoint.generation import ScriptedGenerator
-from rag_chain.chain import DONT_KNOW, MAX_QUESTION_CHARACTERS, Chain, ChainLimits
+from rag_chain.chain import DONT_KNOW, Chain, ChainLimits
 from rag_chain.enrichment import FeatureSource, FeatureUse
 from rag_chain.errors import InvalidQuestion, InvalidUser, UnknownUser
+from rag_chain.question import MAX_QUESTION_CHARACTERS, Question
+from rag_chain.retrieval import Retriever
 from vector_index.manifest import IndexSettings
 from vector_index.memory import InMemoryIndex
 from vector_index.passages import (
@@ -77,15 +79,15 @@ def ask():
 
         generator = ScriptedGenerator(reply, model="scripted", context_tokens=4096)
         chain = Chain(
-            index, embedder, generator,
-            limits=ChainLimits(**limits), features=features, lag=lambda: Lag(2, 5.0),
+            Retriever(index, embedder), generator,
+            name="docs", limits=ChainLimits(**limits), features=features, lag=lambda: Lag(2, 5.0),
         )  # fmt: skip
+        asked = Question(question, access, user=user)
 
         async def collect():
-            return [piece async for piece in chain.stream(question, access=access, user=user)]
+            return [piece async for piece in chain.stream(asked)]
 
-        answered = collect() if is_streamed else chain.answer(question, access=access, user=user)
-        return asyncio.run(answered), seen
+        return asyncio.run(collect() if is_streamed else chain.answer(asked)), seen
 
     return run
 
@@ -96,7 +98,7 @@ def test_an_answer_says_what_it_was_built_from(ask):
     assert [c.document_id for c in answer.citations] == ["csv"]
     assert "[9]" not in answer.text
     assert (answer.version.source.version, answer.lag) == (7, Lag(2, 5.0))
-    assert answer.model == "scripted"
+    assert (answer.model, answer.chain) == ("scripted", "docs")
     assert set(answer.timings_s) == {"retrieve", "prompt", "generate"}
 
 

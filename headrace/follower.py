@@ -1,0 +1,58 @@
+"""An index kept at its newest generation, and how far it is behind its table."""
+
+import logging
+import threading
+
+from pipelines.delta_source import DeltaSource
+from pipelines.errors import PipelineError
+from vector_index.errors import VectorIndexError
+from vector_index.local import LocalIndex
+from vector_index.passages import Lag
+
+# A published generation must be served within 2 s; opening one takes most of the rest.
+_POLL_S = 0.5
+_log = logging.getLogger(__name__)
+
+
+class FollowedIndex:
+    """Keeps an index at its newest generation and knows how far it is behind its table."""
+
+    def __init__(self, index: LocalIndex, source: DeltaSource) -> None:
+        self.index = index
+        self.lag: Lag | None = None
+        self._source = source
+        self._complaint = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follow-index", daemon=True)
+
+    def start(self) -> None:
+        """Follows until stop()."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends following and waits for it."""
+        self._stopping.set()
+        self._thread.join()
+
+    def problem(self) -> str | None:
+        """Why the index cannot be searched, or None."""
+        try:
+            self.index.version()
+        except VectorIndexError as exc:
+            return str(exc)
+        return None
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.index.refresh()
+                if self.problem() is None:
+                    self.lag = self._source.lag(self.index.version().source)
+                self._complaint = ""
+            except (VectorIndexError, PipelineError) as exc:
+                # The generation in hand keeps serving; said once, not twice a second.
+                self.lag = None
+                if str(exc) != self._complaint:
+                    self._complaint = str(exc)
+                    _log.warning("cannot follow index: %s", exc)
+            self._stopping.wait(_POLL_S)
