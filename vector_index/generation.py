@@ -40,7 +40,7 @@ class Generation:
             for score, row in _scan(segment, vector, k, self._allowed(number, access, where))
         ]
         found.sort(key=lambda entry: -entry[0])
-        hits = [Hit(self.segments[s].passage(row), score) for score, s, row in found[:k]]
+        hits = self._hits(found[:k])
         hits.sort(key=lambda hit: (-hit.score, hit.passage.document_id, hit.passage.ordinal))
         return SearchResult(tuple(hits), self.manifest.version())
 
@@ -64,6 +64,17 @@ class Generation:
                 hashes = segment.passages["text_hash"].take(pa.array(rows)).to_pylist()
                 vectors.update(zip(hashes, segment.vectors.reconstruct(rows), strict=True))
         return vectors
+
+    def _hits(self, found: list[tuple[float, int, int]]) -> list[Hit]:
+        """Hits of (score, segment, row), grouped by segment: one read of each, not of each row."""
+        hits: list[Hit] = []
+        for number, segment in enumerate(self.segments):
+            mine = [(score, row) for score, s, row in found if s == number]
+            passages = segment.passages_at([row for _, row in mine]) if mine else []
+            hits += [
+                Hit(passage, score) for passage, (score, _) in zip(passages, mine, strict=True)
+            ]
+        return hits
 
     def _allowed(self, number: int, access: Access, where: Filter | None) -> Mask | None:
         visible = self._visible(access)[number]

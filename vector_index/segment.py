@@ -59,9 +59,9 @@ class Segment:
         """Which rows satisfy the filter."""
         return filter_mask(where, self._column("metadata"))
 
-    def passage(self, row: int) -> Passage:
-        """The passage stored at this row."""
-        return passage_from_row(self.passages.slice(row, 1).to_pylist()[0])
+    def passages_at(self, rows: list[int]) -> list[Passage]:
+        """The passages stored at these rows, in their order."""
+        return [passage_from_row(row) for row in self.passages.take(rows).to_pylist()]
 
     def without(self, document_ids: pa.Array) -> NDArray[np.int64]:
         """The tombstones once these documents are gone too, sorted int64."""

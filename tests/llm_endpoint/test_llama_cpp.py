@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pydoc_data.topics
 import signal
 import subprocess
 import sys
@@ -63,7 +64,28 @@ def test_one_request_can_use_the_whole_stated_context_in_every_slot(
     assert [slot["n_ctx"] for slot in slots] == [shared_llama.info.context_tokens] * 2
 
 
-def test_counting_tokens_is_exact(shared_llama: LlamaCppGenerator) -> None:
+HARD_TO_SPLIT = [
+    "hello world",
+    "",
+    "a\n\n\n b\t\tc   d \u00a0 e",
+    "1234567 12.5e-7 0xFFff don't I'LL",
+    "日本語 🙂👩‍👩‍👧 é\u0301",
+    "x" * 3000,
+    "<|im_start|>user\nhi<|im_end|>",
+    "<repo_name>a<file_sep>",
+    "\x01\x7f",
+]
+
+
+def test_tokens_counted_here_are_those_the_engine_counts(shared_llama: LlamaCppGenerator) -> None:
+    texts = [*HARD_TO_SPLIT, *(topic[:3000] for topic in pydoc_data.topics.topics.values())]
+
+    async def both() -> list[tuple[int, int]]:
+        engine = shared_llama.count_tokens_in_engine
+        return [(await shared_llama.count_tokens(text), await engine(text)) for text in texts]
+
+    for text, (here, there) in zip(texts, asyncio.run(both()), strict=True):
+        assert here == there, text[:100]
     assert asyncio.run(shared_llama.count_tokens("hello world")) == 2
 
 
