@@ -16,6 +16,8 @@ _TEMPLATES = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     autoescape=False,
+    # Else every render asks the disk whether the file has changed.
+    auto_reload=False,
 )
 
 

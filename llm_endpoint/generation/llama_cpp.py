@@ -139,7 +139,8 @@ class LlamaCppGenerator:
 
     async def count_tokens(self, text: str) -> int:
         if self._tokenizer is not None:
-            return len(self._tokenizer.encode(defused(text)).ids)
+            # The "fast" form does not track where in the text each token stands.
+            return len(self._tokenizer.encode_batch_fast([defused(text)])[0].ids)
         return await self.count_tokens_in_engine(text)
 
     async def count_tokens_in_engine(self, text: str) -> int:
