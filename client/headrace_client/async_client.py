@@ -196,7 +196,6 @@ class AsyncHeadraceClient:
     @contextlib.asynccontextmanager
     async def _open(self, call: Call, deadline: Deadline) -> AsyncIterator[httpx2.Response]:
         """A response whose body is still to come."""
-        deadline.check()
         request = self._http.build_request(call.method, call.path, content=call.body)
         with translated(deadline, self._settings, is_begun=False):
             async with asyncio.timeout(deadline.left_s):

@@ -23,6 +23,8 @@ from headrace_client.errors import (
 )
 
 _RETRIED = (ServerUnreachable, Overloaded, Unavailable)
+# A try that gets less than this would only say that time is up, not what is wrong.
+_SHORTEST_TRY_S = 0.01
 # 2.0 ** 1024 overflows; any bound is reached long before this.
 _MAX_DOUBLINGS = 64
 
@@ -74,11 +76,6 @@ class Deadline:
         """The error that says so."""
         return DeadlineExceeded(self.timeout_s)
 
-    def check(self) -> None:
-        """Raises DeadlineExceeded when it has passed."""
-        if not self.left_s:
-            raise self.exceeded()
-
 
 class Tries:
     """The tries of one call."""
@@ -107,7 +104,7 @@ class Tries:
         pause_s = self._draw(0.0, self._policy.longest_pause_after(self._failed))
         if isinstance(error, ApiError):
             pause_s += error.retry_after_s or 0.0
-        if pause_s >= self.deadline.left_s:
+        if pause_s + _SHORTEST_TRY_S > self.deadline.left_s:
             raise error
         return pause_s
 

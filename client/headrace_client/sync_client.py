@@ -197,7 +197,6 @@ class HeadraceClient:
     @contextlib.contextmanager
     def _open(self, call: Call, deadline: Deadline) -> Iterator[httpx2.Response]:
         """A response whose body is still to come."""
-        deadline.check()
         timeouts = RemainingTimeouts(deadline)
         request = self._http.build_request(
             call.method, call.path, content=call.body, extensions={"timeout": timeouts}

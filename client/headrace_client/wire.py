@@ -9,23 +9,12 @@ from urllib.parse import quote
 from headrace_client.errors import (
     ApiError,
     ConnectionLost,
-    InvalidField,
     UnexpectedResponse,
     class_of,
 )
 from headrace_client.fields import Fields
-from headrace_client.results import (
-    Answer,
-    Citation,
-    Delta,
-    Feature,
-    Health,
-    Hit,
-    IndexVersion,
-    Lag,
-    SearchResult,
-    Usage,
-)
+from headrace_client.forms import answer_of, hit_of, version_of
+from headrace_client.results import Answer, Delta, Health, SearchResult
 from headrace_client.retries import parse_retry_after
 
 # An error inside a stream comes without its status; these are the codes that can happen there.
@@ -95,13 +84,13 @@ def body_of(reply: Reply) -> bytes:
 
 def decode_answer(body: bytes) -> Answer:
     """Raises UnexpectedResponse, or InvalidField naming what is missing."""
-    return _answer(Fields(_json(body)))
+    return answer_of(Fields(_json(body)))
 
 
 def decode_search(body: bytes) -> SearchResult:
     """Raises UnexpectedResponse, or InvalidField naming what is missing."""
     fields = Fields(_json(body))
-    return SearchResult(fields.each("hits", _hit), _version(fields.inner("version")))
+    return SearchResult(fields.each("hits", hit_of), version_of(fields.inner("version")))
 
 
 def decode_health(reply: Reply) -> Health:
@@ -142,7 +131,7 @@ class EventReader:
             self.is_begun = True
             return Delta(fields.text("text"))
         if kind == "answer":
-            answer = _answer(fields.inner("answer"))
+            answer = answer_of(fields.inner("answer"))
             self.is_begun = self.is_answered = True
             return answer
         return None
@@ -151,85 +140,6 @@ class EventReader:
         """Raises ConnectionLost for a stream that ended before its answer."""
         if not self.is_answered:
             raise ConnectionLost("the stream ended before the answer; ask again")
-
-
-def _answer(fields: Fields) -> Answer:
-    return Answer(
-        id=fields.text("id"),
-        chain=fields.text("chain"),
-        text=fields.text("answer"),
-        is_known=fields.flag("is_known"),
-        citations=fields.each("citations", _citation),
-        version=_version(fields.inner("version")),
-        lag=fields.nullable("lag", _lag),
-        features=fields.each("features", _feature),
-        model=fields.text("model"),
-        usage=_usage(fields.inner("usage")),
-        timings_s=fields.mapping("timings_s", Fields.number),
-    )
-
-
-def _citation(fields: Fields) -> Citation:
-    return Citation(
-        marker=fields.integer("marker"),
-        document_id=fields.text("document_id"),
-        title=fields.text("title"),
-        start=fields.integer("start"),
-        end=fields.integer("end"),
-        score=fields.number("score"),
-        support=fields.number("support"),
-        origin=fields.text("origin"),
-    )
-
-
-def _version(fields: Fields) -> IndexVersion:
-    return IndexVersion(
-        index=fields.text("index"),
-        generation=fields.text("generation"),
-        created_at=_time(fields, "created_at"),
-        table_id=fields.text("table_id"),
-        table_version=fields.integer("table_version"),
-    )
-
-
-def _lag(fields: Fields, name: str) -> Lag:
-    inner = fields.inner(name)
-    return Lag(inner.nullable("versions", Fields.integer), inner.number("seconds"))
-
-
-def _feature(fields: Fields) -> Feature:
-    return Feature(
-        view=fields.text("view"),
-        key=fields.text("key"),
-        name=fields.text("name"),
-        value=fields.value("value"),
-        age_s=fields.nullable("age_s", Fields.number),
-        is_stale=fields.flag("is_stale"),
-    )
-
-
-def _usage(fields: Fields) -> Usage:
-    return Usage(fields.integer("prompt_tokens"), fields.integer("completion_tokens"))
-
-
-def _hit(fields: Fields) -> Hit:
-    return Hit(
-        document_id=fields.text("document_id"),
-        title=fields.text("title"),
-        text=fields.text("text"),
-        start=fields.integer("start"),
-        end=fields.integer("end"),
-        score=fields.number("score"),
-        metadata=fields.mapping("metadata", Fields.value),
-    )
-
-
-def _time(fields: Fields, name: str) -> datetime:
-    text = fields.text(name)
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise InvalidField(fields.path(name), f"is not a time but {text!r}") from exc
 
 
 def _api_error(reply: Reply) -> ApiError:
