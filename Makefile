@@ -10,8 +10,8 @@ $(VENV)/.base: pyproject.toml
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.base
-	$(BIN)/pip install --quiet --editable ".[dev]"
+$(VENV)/.installed: $(VENV)/.base client/pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[dev]" --editable client
 	touch $@
 
 # The reference embedder needs torch, which never enters our own environment.

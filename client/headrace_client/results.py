@@ -1,0 +1,131 @@
+"""What a server answers, as values: frozen, typed, free of HTTP."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+# A date or time in a feature or in metadata arrives as ISO 8601 text and stays text.
+Scalar = str | int | float | bool | None
+Value = Scalar | tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexVersion:
+    """The index generation and the table version behind an answer."""
+
+    index: str
+    generation: str
+    created_at: datetime
+    table_id: str
+    table_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the index was behind its table.
+
+    versions: commits not yet indexed; None where the table was recreated and cannot be counted.
+    seconds: age of the oldest commit that is not indexed, 0.0 where there is none.
+    """
+
+    versions: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A passage that a sentence of the answer rests on.
+
+    marker: the number in the answer's text. start, end: character offsets in the document.
+    score: cosine of question and passage. support: share of the sentence's words that stand in
+    the passage, 0..1. origin: `model` where the model wrote the marker, `attributed` where the
+    server found the passage by its words.
+    """
+
+    marker: int
+    document_id: str
+    title: str
+    start: int
+    end: int
+    score: float
+    support: float
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A fact about the user or a document.
+
+    age_s: seconds since it was true, None for a key that nobody knows. A stale one changed nothing.
+    """
+
+    view: str
+    key: str
+    name: str
+    value: Value
+    age_s: float | None
+    is_stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that the model read and wrote."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and everything it was built from. `is_known` is false: nothing was relevant.
+
+    lag: None where the server did not measure it. timings_s: seconds per stage.
+    """
+
+    id: str
+    chain: str
+    text: str
+    is_known: bool
+    citations: tuple[Citation, ...]
+    version: IndexVersion
+    lag: Lag | None
+    features: tuple[Feature, ...]
+    model: str
+    usage: Usage
+    timings_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer as the model wrote it; only the Answer has its citations checked."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage that a search found; `score` is the cosine, higher is nearer."""
+
+    document_id: str
+    title: str
+    text: str
+    start: int
+    end: int
+    score: float
+    metadata: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits, best first, all from one index generation."""
+
+    hits: tuple[Hit, ...]
+    version: IndexVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether questions can be answered now; `problems` names the parts that are not there."""
+
+    is_ready: bool
+    problems: Mapping[str, str]
