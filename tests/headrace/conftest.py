@@ -2,11 +2,17 @@
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
+import psutil
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
@@ -16,6 +22,7 @@ from pipelines.demo_features import write_demo_features
 ROOT = Path(__file__).parents[2]
 TABLES = Path(".headrace/tables")
 TABLE = TABLES / "python_docs"
+QUESTION = "Which module reads CSV tabular data?"
 ROWS = {
     "csv": "The csv module reads and writes tabular data in CSV format. DictReader maps each row "
     "to a dictionary.",
@@ -63,6 +70,59 @@ class Workspace:
         write_deltalake(self.table, table_rows(texts), mode=mode)
 
 
+class Server:
+    """`headrace serve` over a workspace, and a client of it."""
+
+    def __init__(self, workspace):
+        self.workspace = workspace
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+
+    def start(self, **overrides):
+        self.log = self.workspace.folder / "serve.log"
+        environment = {**self.workspace.environment, **overrides}
+        environment["HEADRACE_GATEWAY__PORT"] = str(self.port)
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                self.workspace.command("serve"),
+                cwd=self.workspace.folder, env=environment, stdout=log, stderr=log,
+            )  # fmt: skip
+        self.wait_ready()
+
+    def wait_ready(self):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                if self.http.get("/readyz").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        raise AssertionError("the server did not become ready")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.http.close()
+
+    def ask(self, question=QUESTION, **fields):
+        return self.http.post("/query", json={"question": question, **fields})
+
+    def stream(self, question=QUESTION):
+        form = {"question": question, "stream": True}
+        with self.http.stream("POST", "/query", json=form) as response:
+            assert response.headers["content-type"].startswith("text/event-stream")
+            for line in response.iter_lines():
+                if line:
+                    yield line.removeprefix("data: ")
+
+    def model(self):
+        (child,) = psutil.Process(self.process.pid).children()
+        return child
+
+
 @pytest.fixture(scope="session")
 def applied(tmp_path_factory, weights_dir):
     """Settings, three rows, and features applied and materialized; nothing is indexed yet."""
@@ -104,3 +164,21 @@ def synced_workspace(synced, tmp_path, weights_dir):
     """A copy of `synced` for one test."""
     shutil.copytree(synced.folder, tmp_path / "workspace")
     return Workspace(tmp_path / "workspace", weights_dir)
+
+
+@pytest.fixture(scope="module")
+def serve(synced, tmp_path_factory, weights_dir):
+    """Starts `headrace serve` over a workspace (a copy of `synced`) until the module ends."""
+    with ExitStack() as running:
+
+        def start(workspace=None):
+            if workspace is None:
+                folder = tmp_path_factory.mktemp("serve") / "workspace"
+                shutil.copytree(synced.folder, folder)
+                workspace = Workspace(folder, weights_dir)
+            server = Server(workspace)
+            server.start()
+            running.callback(server.stop)
+            return server
+
+        yield start

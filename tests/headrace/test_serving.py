@@ -2,81 +2,19 @@
 
 import json
 import shutil
-import signal
-import socket
-import subprocess
 import threading
 import time
 
 import httpx2
-import psutil
 import pytest
 from deltalake import DeltaTable
 
 QUESTION = "Which module reads CSV tabular data?"
 
 
-class Server:
-    """`headrace serve` over a workspace, and a client of it."""
-
-    def __init__(self, workspace):
-        self.workspace = workspace
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
-
-    def start(self, **overrides):
-        self.log = self.workspace.folder / "serve.log"
-        environment = {**self.workspace.environment, **overrides}
-        environment["HEADRACE_GATEWAY__PORT"] = str(self.port)
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                self.workspace.command("serve"),
-                cwd=self.workspace.folder, env=environment, stdout=log, stderr=log,
-            )  # fmt: skip
-        self.wait_ready()
-
-    def wait_ready(self):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                if self.http.get("/readyz").status_code == 200:
-                    return
-            except httpx2.TransportError:
-                assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.05)
-        raise AssertionError("the server did not become ready")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
-        self.http.close()
-
-    def ask(self, question=QUESTION, **fields):
-        return self.http.post("/query", json={"question": question, **fields})
-
-    def stream(self, question=QUESTION):
-        form = {"question": question, "stream": True}
-        with self.http.stream("POST", "/query", json=form) as response:
-            assert response.headers["content-type"].startswith("text/event-stream")
-            for line in response.iter_lines():
-                if line:
-                    yield line.removeprefix("data: ")
-
-    def model(self):
-        (child,) = psutil.Process(self.process.pid).children()
-        return child
-
-
 @pytest.fixture(scope="module")
-def world(synced, tmp_path_factory, weights_dir):
-    folder = tmp_path_factory.mktemp("serve") / "workspace"
-    shutil.copytree(synced.folder, folder)
-    server = Server(type(synced)(folder, weights_dir))
-    server.start()
-    yield server
-    server.stop()
+def world(serve):
+    return serve()
 
 
 def test_a_question_over_http_is_answered_with_a_citation_and_its_provenance(world):
@@ -218,17 +156,13 @@ def test_openapi_has_examples_and_the_process_is_alive(world):
 
 
 def test_the_old_generation_serves_while_the_table_is_gone_and_after_a_restart(
-    synced_workspace,
+    serve, synced_workspace
 ):
     shutil.rmtree(synced_workspace.table)
-    server = Server(synced_workspace)
-    server.start()
-    try:
-        prepared = server.ask(generate=False).json()
-        assert prepared["passages"][0]["document_id"] == "csv"
-        assert server.ask().json()["lag"] is None
-    finally:
-        server.stop()
+    server = serve(synced_workspace)
+    prepared = server.ask(generate=False).json()
+    assert prepared["passages"][0]["document_id"] == "csv"
+    assert server.ask().json()["lag"] is None
 
 
 def test_features_that_the_views_do_not_have_end_the_start_in_one_line(synced_workspace):
