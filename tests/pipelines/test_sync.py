@@ -1,5 +1,7 @@
 """A real Delta table, a real index; the hashing embedder keeps count of what it embeds."""
 
+import shutil
+
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -143,6 +145,31 @@ def test_bad_keys_are_refused_and_the_old_generation_stays(world, table, ids, me
     with pytest.raises(BadKeys, match=message):
         run()
     assert index.version() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda table: table.drop(["body"]), SchemaMismatch, "no column 'body'; it has: id"),
+        (lambda table: table.drop(["id"]), SchemaMismatch, "no column 'id'; it has: title"),
+        (lambda table: table.set_column(0, "id", pa.array([1])), SchemaMismatch,
+         "'id' must be a string, it is int64"),
+        (None, TableNotFound, "no Delta table at"),
+    ],
+)  # fmt: skip
+def test_a_table_that_no_longer_fits_is_refused_and_the_old_generation_still_answers(
+    world, table, change, error, message
+):
+    embedder, index, run = world
+    before = run().version
+    shutil.rmtree(table)
+    if change is not None:
+        write_deltalake(str(table), change(rows(["1"])))
+    with pytest.raises(error, match=message):
+        run()
+    query = embedder.embed_queries(["original words about number 7"])[0]
+    found = index.search(query, k=1, access=STAFF)
+    assert (found.hits[0].passage.document_id, found.version) == ("7", before)
 
 
 def test_a_missing_table_and_a_missing_column_are_named(table, tmp_path):
