@@ -42,3 +42,4 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/headrace demo
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/filters.py
