@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vector_index.filters import Filter
 from vector_index.kinds import KINDS, SegmentVectors
 from vector_index.manifest import IndexSettings, SegmentEntry
-from vector_index.masks import Mask, access_mask, filter_mask
+from vector_index.masks import AccessColumns, Columns, Mask
 from vector_index.passages import Access, Passage, passage_from_row
 
 _DELETED = "deleted.npy"
@@ -51,13 +51,11 @@ class Segment:
 
     def visible(self, access: Access) -> Mask:
         """Which rows this asker may see."""
-        tenant = self._column("tenant") if self.has_tenant else None
-        groups = self._column("allowed_groups") if self.has_groups else None
-        return access_mask(access, tenant, groups, self.passages.num_rows)
+        return self._access.mask(access)
 
     def satisfying(self, where: Filter) -> Mask:
         """Which rows satisfy the filter."""
-        return filter_mask(where, self._column("metadata"))
+        return self._columns.mask(where)
 
     def passages_at(self, rows: list[int]) -> list[Passage]:
         """The passages stored at these rows, in their order."""
@@ -69,13 +67,15 @@ class Segment:
         rows = np.flatnonzero(gone.to_numpy().astype(np.bool_))
         return np.union1d(self.deleted, rows).astype(np.int64)
 
-    def _column(self, name: str) -> pa.Array:
-        return self._columns[name]
+    @cached_property
+    def _columns(self) -> Columns:
+        return Columns(self.passages["metadata"])
 
     @cached_property
-    def _columns(self) -> dict[str, pa.Array]:
-        names = ("tenant", "allowed_groups", "metadata")
-        return {name: _one_chunk(self.passages[name]) for name in names}
+    def _access(self) -> AccessColumns:
+        tenant = self.passages["tenant"] if self.has_tenant else None
+        groups = self.passages["allowed_groups"] if self.has_groups else None
+        return AccessColumns(tenant, groups, self.passages.num_rows)
 
 
 def write_segment(
@@ -124,9 +124,3 @@ def _write_arrow(path: Path, table: pa.Table) -> None:
 
 def _read_arrow(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
