@@ -1,8 +1,9 @@
 """Cold start, memory and /query without generation of `headrace serve`, against its limit.
 
-Needs the demo's index and features (`make demo`); asks as one of its users. The limit is the embedding of the same question alone, in
-this process, with the same weights: whatever /query costs beyond it is ours. Five rounds, the
-two interleaved; prints median and spread (lowest to highest round) in milliseconds.
+Needs the demo's index and features (`make demo`); asks as one of its users. The limit is the
+embedding of the same question alone, in this process, with the same weights: whatever /query
+costs beyond it is ours. Five rounds, the two interleaved; prints median and spread (lowest to
+highest round) in milliseconds.
 """
 
 import os
