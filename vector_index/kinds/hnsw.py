@@ -63,7 +63,7 @@ class HnswVectors:
         effort: float = 1.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         is_compressed = self.kind == "hnsw_sq8"
-        wanted = min(k * _REFINE_SQ8 if is_compressed else k, self.count)
+        wanted = max(1, min(k * _REFINE_SQ8 if is_compressed else k, self.count))
         selector = Selector(allowed)
         # bounded_queue stays True: without it FAISS ignores the selector.
         parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]

@@ -127,7 +127,7 @@ class IvfVectors:
         parameters = faiss.SearchParametersIVF(  # type: ignore[call-arg]
             sel=selector.faiss, nprobe=min(round(_PROBES * effort), self.index.nlist)
         )
-        wanted = min(k * max(refine, 1), self.count)
+        wanted = max(1, min(k * max(refine, 1), self.count))
         scores, rows = self.index.search(queries, wanted, params=parameters)
         if refine:
             scores = products_of(queries, self.originals, rows)
@@ -155,7 +155,8 @@ def build_ivf(
         index, training = empty_copy(like), like.training
     else:
         index, training = _train(kind, vectors)
-    index.add(vectors)
+    if len(vectors):  # RaBitQ refuses to add nothing
+        index.add(vectors)
     return IvfVectors(kind, index, vectors, training)
 
 
