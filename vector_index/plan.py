@@ -87,6 +87,10 @@ def nearest(
         shape = (len(queries), 0)
         return np.empty(shape, np.float32), np.empty(shape, np.int64)
     queries = np.ascontiguousarray(queries)
+    if allowed is None and is_dead is None:
+        scores, rows = vectors.scan(queries, wanted)
+        if rows.min() >= 0:
+            return scores, rows
     search = _Search(vectors, wanted, allowed, is_dead)
     crossover = _CROSSOVERS[vectors.kind]
     share = survivors / vectors.count

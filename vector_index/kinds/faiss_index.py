@@ -74,6 +74,8 @@ def in_order(
     scores: NDArray[np.float32], rows: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The best k of each line, (n, c) to (n, k): ties by row, row -1 (any score) as -inf."""
+    if rows.shape[1] == k and rows.min(initial=0) >= 0 and _descend(scores):
+        return scores, rows  # almost always, and sorting again would cost 10 us a query
     scores = np.where(rows < 0, np.float32(-np.inf), scores)
     order = np.lexsort((rows, -scores), axis=1)[:, :k]
     scores = np.take_along_axis(scores, order, axis=1)
@@ -82,3 +84,7 @@ def in_order(
         scores = np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf)
         rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)
     return scores, rows
+
+
+def _descend(scores: NDArray[np.float32]) -> bool:
+    return bool((scores[:, 1:] < scores[:, :-1]).all())
