@@ -14,10 +14,7 @@ from vector_index.plan import nearest
 ROWS, K = 4000, 10
 APPROXIMATE = ("ivf_flat", "ivf_sq8", "ivf_rabitq", "hnsw", "hnsw_sq8")
 # Nothing is scanned exactly for being few, and hardly anything dropped: the kind must search.
-NEVER_EXACT = {
-    kind: plan._Crossover(exact_bytes=0, batch_exact_bytes=0, exact_share=0, drop_from=0.99)
-    for kind in KINDS
-}
+NEVER_EXACT = {kind: (plan._Cost(drop_from=0.99),) * 2 for kind in KINDS}
 
 
 def clustered(rows, seed):
@@ -38,9 +35,9 @@ def built():
 
 
 @pytest.fixture(params=["as measured", "never exact"])
-def crossovers(request, monkeypatch):
+def costs(request, monkeypatch):
     if request.param == "never exact":
-        monkeypatch.setattr(plan, "_CROSSOVERS", NEVER_EXACT)
+        monkeypatch.setattr(plan, "_COSTS", NEVER_EXACT)
 
 
 def dead_rows(dead):
@@ -81,9 +78,7 @@ def recall(rows, expected):
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("share", [0.0, 1 / ROWS, 0.001, 0.01, 0.1, 0.5, 0.99, 1.0])
 @pytest.mark.parametrize("dead_share", [0.0, 0.1])
-def test_a_mask_of_any_share_keeps_the_count_and_the_recall(
-    kind, share, dead_share, built, crossovers
-):
+def test_a_mask_of_any_share_keeps_the_count_and_the_recall(kind, share, dead_share, built, costs):
     rng = np.random.default_rng(int(share * ROWS))
     allowed = np.zeros(ROWS, np.bool_)
     allowed[rng.permutation(ROWS)[: round(share * ROWS)]] = True
@@ -109,7 +104,7 @@ def test_without_mask_and_tombstones_the_kind_answers_alone(kind, built):
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_tombstones_all_around_the_query_hide_nothing_that_lives(kind, built, crossovers):
+def test_tombstones_all_around_the_query_hide_nothing_that_lives(kind, built, costs):
     dead = np.zeros(ROWS, np.bool_)
     dead[np.argsort(-(VECTORS @ QUERIES[0]))[:500]] = True
     found = nearest(built[kind], QUERIES, K, is_dead=dead_rows(dead), dead_share=0.125)
@@ -119,7 +114,7 @@ def test_tombstones_all_around_the_query_hide_nothing_that_lives(kind, built, cr
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_rows_far_from_the_query_are_found_when_only_they_are_allowed(kind, built, crossovers):
+def test_rows_far_from_the_query_are_found_when_only_they_are_allowed(kind, built, costs):
     allowed = np.zeros(ROWS, np.bool_)
     allowed[np.argsort(VECTORS @ QUERIES[0])[:200]] = True
     found = nearest(built[kind], QUERIES[:1], K, allowed=allowed)
@@ -127,7 +122,7 @@ def test_rows_far_from_the_query_are_found_when_only_they_are_allowed(kind, buil
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_a_wrong_estimate_of_the_dead_changes_no_count(kind, built, crossovers):
+def test_a_wrong_estimate_of_the_dead_changes_no_count(kind, built, costs):
     dead = np.ones(ROWS, np.bool_)
     dead[::100] = False
     for estimate in (0.0, 1.0):
@@ -169,7 +164,7 @@ class Careless:
 
 @pytest.mark.parametrize("row", [-1, 0])
 def test_what_a_kind_returns_against_the_mask_never_comes_through(row, monkeypatch):
-    monkeypatch.setattr(plan, "_CROSSOVERS", NEVER_EXACT)
+    monkeypatch.setattr(plan, "_COSTS", NEVER_EXACT)
     allowed = np.arange(ROWS) % 2 == 1
     careless = Careless(row)
     found = nearest(careless, QUERIES, K, allowed=allowed)
@@ -213,7 +208,7 @@ def test_any_search_returns_exactly_as_many_as_qualify_and_exact_kinds_the_very_
     good = np.ones(len(GRID), np.bool_)
     good &= True if allowed is None else allowed
     good &= True if dead is None else ~dead
-    with mock.patch.dict(plan._CROSSOVERS, {} if is_measured else NEVER_EXACT):
+    with mock.patch.dict(plan._COSTS, {} if is_measured else NEVER_EXACT):
         found = nearest(
             GRID_KINDS[kind], queries, k, allowed=allowed,
             is_dead=None if dead is None else dead_rows(dead), dead_share=estimate,

@@ -67,7 +67,7 @@ class HnswVectors:
         selector = Selector(allowed)
         # bounded_queue stays True: without it FAISS ignores the selector.
         parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
-            sel=selector.faiss, efSearch=max(round(_EF_SEARCH * effort), wanted)
+            sel=selector.faiss, efSearch=max(min(round(_EF_SEARCH * effort), self.count), wanted)
         )
         scores, rows = self._index.search(queries, wanted, params=parameters)
         if is_compressed:

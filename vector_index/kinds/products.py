@@ -1,5 +1,7 @@
 """Inner products with the original vectors, and the exact best rows in bounded memory."""
 
+from typing import Any
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 # 10,000 random rows of 384 (ms, one thread): 1 query 1.2 in place, 3.6 gathered; 64 queries
 # 87 in place, 11 gathered.
 _GATHER_FROM = 4
+# And so few rows are gathered sooner than FAISS is called: 20 rows 3.5 us, not 5.3.
+_GATHER_BELOW = 64
 # Bounds the gathered copy; a block that fits the cache is not read from memory again.
 _BLOCK_BYTES = 8 << 20
 
@@ -58,6 +62,11 @@ def products_of(
     return products
 
 
+def pick(values: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[Any]:
+    """np.take_along_axis(values, columns, axis=1) in a quarter of its 6 us."""
+    return values[np.arange(len(values))[:, np.newaxis], columns]
+
+
 def _block_rows(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> int:
     bytes_a_row = 4 * max(vectors.shape[1], len(queries))
     return int(max(1, _BLOCK_BYTES // bytes_a_row))
@@ -73,7 +82,7 @@ def _block(
     if rows is None:
         return queries @ vectors[block].T, np.arange(block.start, block.stop)
     rows = rows[block]
-    if len(queries) < _GATHER_FROM:
+    if len(queries) < _GATHER_FROM and len(rows) > _GATHER_BELOW:
         shape = (len(queries), len(rows))
         return products_of(queries, vectors, np.broadcast_to(rows, shape)), rows
     return queries @ vectors[rows].T, rows
@@ -84,22 +93,20 @@ def _best_of(products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> 
     size = products.shape[1]
     if size <= k:
         order = np.argsort(-products, axis=1, kind="stable")
-        return np.take_along_axis(products, order, axis=1), rows[order]
+        return pick(products, order), rows[order]
     bars = np.partition(products, size - k, axis=1)[:, size - k, np.newaxis]
     above = products >= bars
     if np.count_nonzero(above) > k * len(products):
         # Scores equal to the last: of a whole stable sort the first rows are kept.
         order = np.argsort(-products, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(products, order, axis=1), rows[order]
+        return pick(products, order), rows[order]
     chosen = np.nonzero(above)[1].reshape(len(products), k)
-    scores, found = np.take_along_axis(products, chosen, axis=1), rows[chosen]
+    scores, found = pick(products, chosen), rows[chosen]
     order = np.argsort(-scores, axis=1, kind="stable")
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
+    return pick(scores, order), pick(found, order)
 
 
-def _improve(
-    best: _Best, products: NDArray[np.float32], rows: NDArray[np.int64], k: int
-) -> _Best:
+def _improve(best: _Best, products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> _Best:
     """The best min(k, seen) of what is already best and a block of later rows."""
     scores, found = best
     if scores.shape[1] == k:
@@ -115,8 +122,8 @@ def _improve(
     new_found = np.concatenate([found[lines], new_found], axis=1)
     # Both parts ascend by row where scores are equal, so a stable sort keeps ties by row.
     order = np.argsort(-new_scores, axis=1, kind="stable")[:, :k]
-    new_scores = np.take_along_axis(new_scores, order, axis=1)
-    new_found = np.take_along_axis(new_found, order, axis=1)
+    new_scores = pick(new_scores, order)
+    new_found = pick(new_found, order)
     if len(lines) == len(scores):
         return new_scores, new_found
     scores[lines], found[lines] = new_scores, new_found
