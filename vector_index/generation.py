@@ -14,6 +14,7 @@ from vector_index.filters import Filter
 from vector_index.manifest import Manifest, read_manifest, verify_files
 from vector_index.masks import Mask
 from vector_index.passages import Access, Hit, SearchResult
+from vector_index.plan import nearest
 from vector_index.segment import Segment, open_segment
 
 # Masks are one byte a row: 64 askers over a million passages stay within 64 MB.
@@ -107,7 +108,5 @@ def open_generation(folder: Path) -> Generation:
 def _scan(
     segment: Segment, vector: NDArray[np.float32], k: int, allowed: Mask | None
 ) -> Iterator[tuple[np.float32, np.int64]]:
-    if allowed is not None and not allowed.any():
-        return iter(())
-    scores, rows = segment.vectors.scan(vector, k, allowed)
-    return zip(scores, rows, strict=True)
+    scores, rows = nearest(segment.vectors, vector[np.newaxis], k, allowed=allowed)
+    return zip(scores[0], rows[0], strict=True)
