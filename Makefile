@@ -31,7 +31,7 @@ test: $(VENV)/.installed
 	$(BIN)/pytest
 
 test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed
-	HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/pytest tests/components -o norecursedirs=
+	HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/pytest tests/components -o norecursedirs=.hypothesis
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
