@@ -42,3 +42,5 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/headrace demo
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/fulltext.py
+	$(BIN)/python benchmarks/hybrid.py

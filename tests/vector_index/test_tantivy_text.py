@@ -163,3 +163,13 @@ def test_a_damaged_parent_makes_no_child(tmp_path):
     (parent / "meta.json").write_text("{")
     with pytest.raises(FullTextFailed, match="could not be written"):
         extend(tmp_path / "1", parent, b="cat")
+
+
+def test_thousands_of_equal_scores_are_not_all_read_to_order_a_few(tmp_path):
+    folder = extend(tmp_path / "0", **{f"d{n}": "cat" for n in range(3000)})
+    asked = []
+    hits = open_fulltext(folder, has_tenant=True, has_groups=True).search(
+        "cat", 5, access=STAFF, is_allowed=lambda *key: not asked.append(key)
+    )
+    assert len(hits) == 5
+    assert 1000 <= len(asked) < 1100
