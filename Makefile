@@ -43,3 +43,5 @@ bench: $(VENV)/.installed
 	$(BIN)/headrace demo
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/filters.py
+	$(BIN)/python benchmarks/fulltext.py
+	$(BIN)/python benchmarks/hybrid.py

@@ -9,7 +9,8 @@ VectorIndexError
 ├── IndexBusy             another process holds the writer's lock
 ├── IndexCorrupt          a file's checksum or shape differs from its manifest
 ├── EmbedderMismatch      the index was built by another embedder or dimension
-└── SettingsMismatch      the index was built with another kind, chunking or set of columns
+├── SettingsMismatch      the index was built with another kind, chunking or set of columns
+└── FullTextFailed        the full text of a generation could not be written
 """
 
 
@@ -58,3 +59,7 @@ class EmbedderMismatch(VectorIndexError):
 
 class SettingsMismatch(VectorIndexError):
     """Segments built in two ways would be mixed in one index."""
+
+
+class FullTextFailed(VectorIndexError):
+    """The full text could not be written: no space, no rights, or a damaged parent."""

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.checks import check_delta, check_query
+from vector_index.checks import check_delta, check_k, check_query
 from vector_index.errors import IndexNotFound
 from vector_index.filters import Filter, matches
+from vector_index.fulltext import MemoryText
+from vector_index.hybrid import EQUAL, LegWeights, fuse, leg_depth, required
 from vector_index.manifest import IndexSettings
 from vector_index.passages import (
     Access,
@@ -21,6 +23,7 @@ from vector_index.passages import (
     SourceVersion,
     passage_from_row,
 )
+from vector_index.protocol import QueryType
 
 
 class InMemoryIndex:
@@ -30,6 +33,7 @@ class InMemoryIndex:
         self._settings = settings
         self._documents: dict[str, str] = {}
         self._rows: dict[str, list[tuple[Passage, NDArray[np.float32]]]] = {}
+        self._text = MemoryText(has_tenant=settings.has_tenant, has_groups=settings.has_groups)
         self._version: IndexVersion | None = None
 
     @property
@@ -42,9 +46,54 @@ class InMemoryIndex:
         return self._version
 
     def search(
-        self, vector: NDArray[np.float32], *, k: int, access: Access, where: Filter | None = None
+        self,
+        vector: NDArray[np.float32] | None,
+        *,
+        k: int,
+        access: Access,
+        where: Filter | None = None,
+        text: str | None = None,
+        mode: QueryType = "ann",
+        weights: LegWeights = EQUAL,
     ) -> SearchResult:
+        """As `VectorIndex.search`; full text needs `text` and no vector, hybrid needs both."""
         version = self.version()
+        check_k(k)
+        depth = leg_depth(k) if mode == "hybrid" else k
+        by_vector: list[Hit] = []
+        by_words: list[Hit] = []
+        if mode != "full_text":
+            by_vector = self._nearest(required(vector, mode, "vector"), depth, access, where)
+        if mode != "ann":
+            by_words = self._with_words(required(text, mode, "text"), depth, access, where)
+        if mode == "hybrid":
+            return SearchResult(fuse(by_vector, by_words, k, weights), version)
+        return SearchResult(tuple(by_vector or by_words), version)
+
+    def documents(self) -> Mapping[str, str]:
+        return dict(self._documents)
+
+    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+        check_delta(delta, self._settings.embedder.dim)
+        self._text.remove([*delta.removed, *delta.documents["document_id"].to_pylist()])
+        for document_id in delta.removed:
+            self._documents.pop(document_id, None)
+            self._rows.pop(document_id, None)
+        for row in delta.documents.to_pylist():
+            self._documents[row["document_id"]] = row["document_hash"]
+            self._rows[row["document_id"]] = []
+        for row, vector in zip(delta.passages.to_pylist(), delta.vectors, strict=True):
+            passage = passage_from_row(row)
+            self._rows[passage.document_id].append((passage, vector.copy()))
+            self._text.add([passage])
+        number = 1 if self._version is None else self._version.number + 1
+        name = f"{number}-{source.table_id}-v{source.version}"
+        self._version = IndexVersion(self._settings.name, name, number, datetime.now(UTC), source)
+        return self._version
+
+    def _nearest(
+        self, vector: NDArray[np.float32], k: int, access: Access, where: Filter | None
+    ) -> list[Hit]:
         check_query(vector, k, self._settings.embedder.dim)
         hits = [
             Hit(passage, float(stored @ vector))
@@ -54,25 +103,18 @@ class InMemoryIndex:
             and (where is None or matches(where, passage.metadata))
         ]
         hits.sort(key=lambda hit: (-hit.score, hit.passage.document_id, hit.passage.ordinal))
-        return SearchResult(tuple(hits[:k]), version)
+        return hits[:k]
 
-    def documents(self) -> Mapping[str, str]:
-        return dict(self._documents)
+    def _with_words(self, text: str, k: int, access: Access, where: Filter | None) -> list[Hit]:
+        def satisfies(document_id: str, ordinal: int) -> bool:
+            return where is None or matches(where, self._passage(document_id, ordinal).metadata)
 
-    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
-        check_delta(delta, self._settings.embedder.dim)
-        for document_id in delta.removed:
-            self._documents.pop(document_id, None)
-            self._rows.pop(document_id, None)
-        for row in delta.documents.to_pylist():
-            self._documents[row["document_id"]] = row["document_hash"]
-            self._rows[row["document_id"]] = []
-        for row, vector in zip(delta.passages.to_pylist(), delta.vectors, strict=True):
-            self._rows[row["document_id"]].append((passage_from_row(row), vector.copy()))
-        number = 1 if self._version is None else self._version.number + 1
-        name = f"{number}-{source.table_id}-v{source.version}"
-        self._version = IndexVersion(self._settings.name, name, number, datetime.now(UTC), source)
-        return self._version
+        found = self._text.search(text, k, access=access, is_allowed=satisfies)
+        return [Hit(self._passage(hit.document_id, hit.ordinal), hit.score) for hit in found]
+
+    def _passage(self, document_id: str, ordinal: int) -> Passage:
+        rows = self._rows[document_id]
+        return next(passage for passage, _ in rows if passage.ordinal == ordinal)
 
     def _may_see(self, passage: Passage, access: Access) -> bool:
         if self._settings.has_tenant and passage.tenant != access.tenant:

@@ -65,10 +65,17 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage found by a search; `score` is the cosine similarity, higher is nearer."""
+    """A passage found by a search; `score` is what it was ranked by, higher is better.
+
+    score: cosine similarity, BM25, or the fused score of a hybrid search.
+    vector_score, text_score: in a hybrid search the cosine and the BM25; None where that leg
+    did not find the passage, and in searches with one leg.
+    """
 
     passage: Passage
     score: float
+    vector_score: float | None = None
+    text_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What every vector index can do, whoever stores it."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from vector_index.passages import (
 )
 
 MAX_K = 1000
+
+# How passages are found: by their vectors, by their words, or by both, fused by rank.
+QueryType = Literal["ann", "full_text", "hybrid"]
 
 
 class VectorIndex(Protocol):

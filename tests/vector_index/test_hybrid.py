@@ -1,0 +1,128 @@
+"""Both legs as one search: fusing their hits, and the index in memory that does it."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+from vector_index.errors import InvalidQuery
+from vector_index.filters import parse_filter
+from vector_index.hybrid import LegWeights, fuse, leg_depth
+from vector_index.memory import InMemoryIndex
+from vector_index.passages import Access, Hit
+
+_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
+by_hand = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(by_hand)
+EVERYONE, delta, passage, settings, source, unit = (
+    by_hand.EVERYONE, by_hand.delta, by_hand.passage, by_hand.settings, by_hand.source,
+    by_hand.unit,
+)  # fmt: skip
+
+A, B, C = passage("a"), passage("b"), passage("c")
+
+
+@pytest.fixture
+def index(four):
+    index = InMemoryIndex(settings())
+    index.publish(four, source())
+    return index
+
+
+def ids(hits):
+    return [hit.passage.document_id for hit in hits]
+
+
+def test_fused_hits_carry_the_scores_of_the_legs_that_found_them():
+    hits = fuse([Hit(A, 0.9), Hit(B, 0.8)], [Hit(B, 7.0), Hit(C, 3.0)], 10)
+    assert hits == (
+        Hit(B, 1 / 62 + 1 / 61, vector_score=0.8, text_score=7.0),
+        Hit(A, 1 / 61, vector_score=0.9),
+        Hit(C, 1 / 62, text_score=3.0),
+    )
+
+
+def test_k_bounds_the_fused_hits_and_equal_ones_are_ordered_by_passage():
+    assert ids(fuse([Hit(C, 1.0)], [Hit(A, 1.0)], 10)) == ["a", "c"]
+    assert ids(fuse([Hit(C, 1.0)], [Hit(A, 1.0)], 1)) == ["a"]
+    assert fuse([], [], 5) == ()
+
+
+def test_weights_turn_the_balance():
+    legs = [Hit(A, 1.0), Hit(B, 0.5)], [Hit(B, 2.0), Hit(C, 1.0)]
+    assert ids(fuse(*legs, 3, LegWeights(ann=3.0, full_text=1.0)))[0] == "b"
+    assert ids(fuse(*legs, 3, LegWeights(ann=1.0, full_text=0.0))) == ["a", "b", "c"]
+    assert ids(fuse(*legs, 3, LegWeights(ann=0.0, full_text=1.0)))[:2] == ["b", "c"]
+
+
+@pytest.mark.parametrize("weights", [(0, 0), (-1, 1), (math.nan, 1), (1, math.inf)])
+def test_weights_that_make_no_sense_are_refused(weights):
+    with pytest.raises(InvalidQuery, match="hybrid weights are"):
+        LegWeights(*weights)
+
+
+def test_legs_look_further_than_k_and_no_further_than_the_bound():
+    assert [leg_depth(k) for k in (1, 10, 60, 1000)] == [100, 100, 120, 1000]
+
+
+def test_full_text_finds_by_words_and_needs_no_vector(index):
+    result = index.search(None, k=10, access=EVERYONE, text="text of b", mode="full_text")
+    assert ids(result.hits)[0] == "b"
+    assert len(result.hits) == 3
+    assert result.hits[0].vector_score is None
+
+
+def test_hybrid_fuses_the_two_kinds_of_search(index):
+    options = {"k": 10, "access": EVERYONE}
+    ann = index.search(unit(1, 0), **options).hits
+    words = index.search(None, text="b", mode="full_text", **options).hits
+    hybrid = index.search(unit(1, 0), text="b", mode="hybrid", **options).hits
+    assert (ids(ann), ids(words)) == (["a", "b", "c"], ["b"])
+    assert hybrid == fuse(ann, words, 10)
+    assert ids(hybrid) == ["b", "a", "c"]
+    weighted = index.search(
+        unit(1, 0), text="b", mode="hybrid", weights=LegWeights(full_text=0.0), **options
+    )
+    assert ids(weighted.hits) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("mode", ["full_text", "hybrid"])
+def test_filters_and_access_hold_in_every_kind_of_search(index, mode):
+    options = {"k": 10, "text": "text of secret a b c", "mode": mode}
+    where = parse_filter({"kind": "function"}, index.metadata_columns)
+    found = index.search(unit(1, 0), access=EVERYONE, where=where, **options)
+    assert sorted(ids(found.hits)) == ["a", "c"]
+    board = Access("acme", frozenset({"board"}))
+    assert ids(index.search(unit(1, 0), access=board, **options).hits) == ["secret"]
+
+
+def test_replaced_and_removed_documents_leave_the_full_text(index):
+    index.publish(delta([(passage("b", kind="module"), unit(0, 1))], removed=["a"]), source(1))
+    options = {"k": 10, "access": EVERYONE, "mode": "full_text"}
+    assert sorted(ids(index.search(None, text="text", **options).hits)) == ["b", "c"]
+    assert ids(index.search(None, text="a", **options).hits) == []
+    (hit,) = index.search(None, text="b", **options).hits
+    assert hit.passage.metadata["kind"] == "module"
+
+
+@pytest.mark.parametrize(
+    ("mode", "vector", "text", "field"),
+    [
+        ("ann", None, "b", "vector"),
+        ("hybrid", None, "b", "vector"),
+        ("hybrid", unit(1, 0), None, "text"),
+        ("full_text", unit(1, 0), None, "text"),
+    ],
+)
+def test_a_search_without_what_its_kind_needs_is_refused_by_name(index, mode, vector, text, field):
+    with pytest.raises(InvalidQuery, match=f"needs a {field}") as caught:
+        index.search(vector, k=1, access=EVERYONE, mode=mode, text=text)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("mode", ["ann", "full_text", "hybrid"])
+def test_a_k_out_of_bounds_is_refused_in_every_kind_of_search(index, mode):
+    for k in (0, 1001):
+        with pytest.raises(InvalidQuery, match=f"k is {k}"):
+            index.search(unit(1, 0), k=k, access=EVERYONE, text="b", mode=mode)

@@ -1,0 +1,46 @@
+"""Text as search terms, the same for what is indexed and what is asked.
+
+The rules, in order:
+1. Unicode NFKC, so that ligatures and full-width letters equal their plain forms.
+2. A word is a run of letters, digits and underscores; everything else separates. A Han or kana
+   character is a word of its own, since those scripts put no spaces between words.
+3. An identifier counts as its parts and as a whole: `csv.DictReader` is `csv`, `dict`, `reader`,
+   `dictreader`, and so are `dict_reader` and `DictReader` found by `dictreader` or `reader`.
+4. Case is folded; a term is cut at MAX_TERM_CHARS.
+"""
+
+import re
+import unicodedata
+
+MAX_TERM_CHARS = 64
+# What one query may cost: a pasted page still fits, a pasted book is cut.
+MAX_QUERY_CHARS = 10_000
+MAX_QUERY_TERMS = 128
+
+_UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_PART_BORDER = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def tokens(text: str) -> list[str]:
+    """The terms of a text in reading order, repeated as often as they occur."""
+    found: list[str] = []
+    for word in _WORD.findall(unicodedata.normalize("NFKC", text)):
+        parts = [part for part in _PART_BORDER.split(word) if part]
+        found += map(_term, parts)
+        if len(parts) > 1:
+            found.append(_term("".join(parts)))
+    return found
+
+
+def query_terms(text: str) -> list[str]:
+    """The distinct terms of a question in order of first use, at most MAX_QUERY_TERMS.
+
+    The text has no syntax: quotes, operators and field names are words or separators. Only its
+    first MAX_QUERY_CHARS characters count.
+    """
+    return list(dict.fromkeys(tokens(text[:MAX_QUERY_CHARS])))[:MAX_QUERY_TERMS]
+
+
+def _term(part: str) -> str:
+    return part[:MAX_TERM_CHARS].casefold()
