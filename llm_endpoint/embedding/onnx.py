@@ -92,7 +92,7 @@ class OnnxEmbedder:
             return self._tokenizer.encode_batch(capped)
 
     def _encode(self, batch: list[Encoding]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The last hidden states (texts, width, dim), and the mask (texts, width) of the padding."""
+        """The last hidden states (texts, width, dim) and the mask (texts, width), 0 for padding."""
         session = self._session
         if session is None:
             raise EngineUnavailable(f"the embedder {self._info.id} is closed; build a new one")
@@ -165,6 +165,6 @@ def _content(states: NDArray[np.float32], encoding: Encoding) -> NDArray[np.floa
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    length: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
     vectors: NDArray[np.float32] = rows / np.maximum(length, np.float32(1e-12))
     return vectors
