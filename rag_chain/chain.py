@@ -16,6 +16,7 @@ from rag_chain.citations import cite
 from rag_chain.enrichment import Enriched, FeatureSource, enrich
 from rag_chain.errors import InvalidQuestion, InvalidUser
 from rag_chain.prompt import build_prompt
+from rag_chain.second_stage import SecondStage, base_scores, by_score
 from vector_index.checks import check_k
 from vector_index.filters import Filter
 from vector_index.passages import Access, Hit, IndexVersion, Lag, SearchResult
@@ -64,11 +65,13 @@ class Chain:
         *,
         limits: ChainLimits,
         features: FeatureSource | None = None,
+        second_stage: SecondStage | None = None,
         executor: Executor | None = None,
         lag: Callable[[], Lag | None] = lambda: None,
     ) -> None:
-        """features: what ranks passages beside their cosine and words the prompt for a user.
+        """features: what ranks passages beside their score and words the prompt for a user.
 
+        second_stage: what scores the relevant passages in place of their cosine.
         executor: where embedding, search and feature reads run (None: the loop's default pool).
         lag: called once per answer, on the event loop; it must not block.
         """
@@ -77,6 +80,7 @@ class Chain:
         self._generator = generator
         self._limits = limits
         self._features = features
+        self._second_stage = second_stage
         self._executor = executor
         self._lag = lag
 
@@ -153,10 +157,11 @@ class Chain:
         if user is not None:
             self._check_user(user)
 
-        def retrieve() -> tuple[SearchResult, Enriched, dict[str, float]]:
-            return self._retrieve(question, access, k, where, user)
+        def retrieve() -> tuple[SearchResult, dict[str, float]]:
+            return self._retrieve(question, access, k, where)
 
-        found, enriched, timings = await self._off_loop(retrieve)
+        found, timings = await self._off_loop(retrieve)
+        enriched = await self._rank(question, found.hits, user, timings)
         started = time.perf_counter()
         messages, kept = await build_prompt(
             question,
@@ -177,20 +182,32 @@ class Chain:
         return await self._off_loop(lambda: self._search(text, access, k, where))
 
     def _retrieve(
-        self, question: str, access: Access, k: int, where: Filter | None, user: str | None
-    ) -> tuple[SearchResult, Enriched, dict[str, float]]:
-        """What is relevant, in its final order, and the seconds that each step took."""
+        self, question: str, access: Access, k: int, where: Filter | None
+    ) -> tuple[SearchResult, dict[str, float]]:
+        """What may be relevant, by cosine, and the seconds it took to find."""
         started = time.perf_counter()
-        candidates = k if self._features is None else min(k * _CANDIDATES_PER_HIT, MAX_K)
-        found = self._search(question, access, candidates, where)
-        relevant = tuple(hit for hit in found.hits if hit.score >= self._limits.min_score)
-        timings = {"retrieve": time.perf_counter() - started}
-        if self._features is None:
-            return found, Enriched(relevant), timings
+        candidates = k if self._features is None else k * _CANDIDATES_PER_HIT
+        if self._second_stage is not None:
+            candidates = max(candidates, self._second_stage.candidates)
+        found = self._search(question, access, min(candidates, MAX_K), where)
+        return found, {"retrieve": time.perf_counter() - started}
+
+    async def _rank(
+        self, question: str, found: tuple[Hit, ...], user: str | None, timings: dict[str, float]
+    ) -> Enriched:
+        """What is relevant, in its final order; adds the seconds of each step to `timings`."""
+        hits = tuple(hit for hit in found if hit.score >= self._limits.min_score)
+        scores = None
+        if (stage := self._second_stage) is not None:
+            started = time.perf_counter()
+            scores = await base_scores(question, hits, stage)
+            timings["rerank"] = time.perf_counter() - started
+        if (features := self._features) is None:
+            return Enriched(hits if scores is None else by_score(hits, scores))
         started = time.perf_counter()
-        enriched = enrich(relevant, user, self._features)
+        enriched = await self._off_loop(lambda: enrich(hits, user, features, scores=scores))
         timings["features"] = time.perf_counter() - started
-        return found, enriched, timings
+        return enriched
 
     def _search(self, text: str, access: Access, k: int, where: Filter | None) -> SearchResult:
         vector = self._embedder.embed_queries([text])[0]
