@@ -1,7 +1,8 @@
 """Our full text beside bm25s, which only rebuilds, on the text of the demo's documents.
 
 bm25s gets our terms and Lucene's variant of BM25, so both should find the same: the oracle. Ours
-on disk has 8-bit lengths, and equal scores fall in another order, hence overlap and not equality. Its rates are the rival's:
+on disk has 8-bit lengths, and equal scores fall in another order, hence overlap and not equality.
+Its rates are the rival's:
 building from nothing, searching, and taking in a change of ten documents, for which it has to be
 built again. Five rounds, interleaved; prints median and spread (lowest to highest round).
 """

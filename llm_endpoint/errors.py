@@ -7,6 +7,7 @@ LlmEndpointError
 │   ├── WeightsUnreadable      on disk, but the engine cannot load it
 │   ├── ChecksumMismatch       on disk or downloaded, but not the bytes we pinned
 │   └── DownloadFailed         pip could not fetch it, or fetched something else
+├── ExtraMissing               a package that only an extra installs is not there
 ├── InvalidText                text that no tokenizer can take (lone surrogates)
 └── EngineError
     ├── EngineUnavailable      not ready before the deadline, stopped, or not reachable
@@ -76,6 +77,16 @@ class DownloadFailed(WeightsError):
         self.requirement = requirement
 
 
+class ExtraMissing(LlmEndpointError):
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"the package {package} is not installed; it comes with the extra [{extra}]: run "
+            f"`pip install --editable '.[{extra}]'` in the server's environment"
+        )
+        self.package = package
+        self.extra = extra
+
+
 class InvalidText(LlmEndpointError):
     def __init__(self, text_index: int, position: int, character: str) -> None:
         super().__init__(
@@ -102,7 +113,7 @@ class EngineTimeout(EngineError):
     def __init__(self, model: str, timeout_s: float) -> None:
         super().__init__(
             f"{model} did not finish within {timeout_s:g} s; "
-            "raise the request's timeout or lower its max_tokens"
+            "raise the timeout or ask for less at once (max_tokens, documents to rerank)"
         )
         self.timeout_s = timeout_s
 
@@ -116,8 +127,8 @@ class EngineFailed(EngineError):
 class EngineAnswerInvalid(EngineError):
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(
-            f"{model} answered something that is not the OpenAI protocol: {reason}; "
-            "check that base_url points at an OpenAI-compatible server"
+            f"{model} answered something that is not the protocol asked for: {reason}; "
+            "check that base_url points at a server that speaks it"
         )
 
 

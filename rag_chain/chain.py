@@ -15,6 +15,7 @@ from rag_chain.errors import InvalidUser
 from rag_chain.prompt import build_prompt
 from rag_chain.question import Question, check_question, check_user
 from rag_chain.retrieval import Retriever
+from rag_chain.second_stage import SecondStage, base_scores, by_score
 from vector_index.checks import check_k
 from vector_index.passages import Hit, IndexVersion, Lag, SearchResult
 from vector_index.protocol import MAX_K
@@ -58,11 +59,13 @@ class Chain:
         name: str,
         limits: ChainLimits,
         features: FeatureSource | None = None,
+        second_stage: SecondStage | None = None,
         lag: Callable[[], Lag | None] = lambda: None,
     ) -> None:
         """name: what answers say they come from.
 
-        features: what ranks passages beside their cosine and words the prompt for a user.
+        features: what ranks passages beside their score and words the prompt for a user.
+        second_stage: what scores the relevant passages in place of their cosine.
         lag: called once per answer, on the event loop; it must not block.
         """
         self.retriever = retriever
@@ -70,6 +73,7 @@ class Chain:
         self._name = name
         self._limits = limits
         self._features = features
+        self._second_stage = second_stage
         self._lag = lag
 
     async def answer(self, question: Question) -> Answer:
@@ -113,9 +117,8 @@ class Chain:
         check_k(k)
         if question.user is not None:
             self._check_user(question.user)
-        found, enriched, timings = await self.retriever.off_loop(
-            lambda: self._retrieve(question, k)
-        )
+        found, timings = await self.retriever.off_loop(lambda: self._retrieve(question, k))
+        enriched = await self._rank(question, found.hits, timings)
         started = time.perf_counter()
         messages, kept = await build_prompt(
             question.text,
@@ -127,23 +130,35 @@ class Chain:
         timings["prompt"] = time.perf_counter() - started
         return Prepared(messages, kept, found.version, enriched.features(kept), timings)
 
-    def _retrieve(
-        self, question: Question, k: int
-    ) -> tuple[SearchResult, Enriched, dict[str, float]]:
-        """What is relevant, in its final order, and the seconds that each step took."""
+    def _retrieve(self, question: Question, k: int) -> tuple[SearchResult, dict[str, float]]:
+        """What may be relevant, by cosine, and the seconds it took to find."""
         started = time.perf_counter()
-        candidates = k if self._features is None else min(k * _CANDIDATES_PER_HIT, MAX_K)
+        candidates = k if self._features is None else k * _CANDIDATES_PER_HIT
+        if self._second_stage is not None:
+            candidates = max(candidates, self._second_stage.candidates)
         found = self.retriever.find(
-            question.text, k=candidates, access=question.access, where=question.where
+            question.text, k=min(candidates, MAX_K), access=question.access, where=question.where
         )
-        relevant = tuple(hit for hit in found.hits if hit.score >= self._limits.min_score)
-        timings = {"retrieve": time.perf_counter() - started}
-        if self._features is None:
-            return found, Enriched(relevant), timings
+        return found, {"retrieve": time.perf_counter() - started}
+
+    async def _rank(
+        self, question: Question, found: tuple[Hit, ...], timings: dict[str, float]
+    ) -> Enriched:
+        """What is relevant, in its final order; adds the seconds of each step to `timings`."""
+        hits = tuple(hit for hit in found if hit.score >= self._limits.min_score)
+        scores = None
+        if (stage := self._second_stage) is not None:
+            started = time.perf_counter()
+            scores = await base_scores(question.text, hits, stage)
+            timings["rerank"] = time.perf_counter() - started
+        if (features := self._features) is None:
+            return Enriched(hits if scores is None else by_score(hits, scores))
         started = time.perf_counter()
-        enriched = enrich(relevant, question.user, self._features)
+        enriched = await self.retriever.off_loop(
+            lambda: enrich(hits, question.user, features, scores=scores)
+        )
         timings["features"] = time.perf_counter() - started
-        return found, enriched, timings
+        return enriched
 
     def _check_user(self, user: str) -> None:
         if self._features is None:

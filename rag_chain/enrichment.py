@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from feature_store.features import Feature, FeatureReader, FeatureRow, Value
 from rag_chain.errors import UnknownUser, UnusableFeature
+from rag_chain.second_stage import by_score
 from vector_index.passages import Hit
 
 
@@ -23,8 +24,10 @@ class FeatureUse:
     """Which features are read, and what for.
 
     document_weights: a passage gains weight * log10(1 + value) for each of these numbers of its
-    document; a value below zero counts as much against it. prompt_features: what the template
-    of the system message may read about the user.
+    document; a value below zero counts as much against it. These weights and the preference's are
+    on the scale of the score that ranks: cosines without a reranker, else the reranker's scores.
+    One that fits cosines is invisible beside logits of -12..12: weigh again when you switch.
+    prompt_features: what the template of the system message may read about the user.
     """
 
     user_view: str
@@ -71,9 +74,16 @@ def check_use(use: FeatureUse, reader: FeatureReader) -> None:
     list(_picked(document, use.document_weights, use.document_view))
 
 
-def enrich(hits: Sequence[Hit], user: str | None, source: FeatureSource) -> Enriched:
-    """The hits, best first by cosine plus what features add; equal ones keep their order.
+def enrich(
+    hits: Sequence[Hit],
+    user: str | None,
+    source: FeatureSource,
+    *,
+    scores: Sequence[float] | None = None,
+) -> Enriched:
+    """The hits, best first by score plus what features add; equal ones keep their order.
 
+    scores: one for each hit, of second_stage.base_scores; None ranks by cosine.
     Raises UnknownUser, UnusableFeature, or FeatureStoreError.
     """
     use = source.use
@@ -86,13 +96,15 @@ def enrich(hits: Sequence[Hit], user: str | None, source: FeatureSource) -> Enri
     }
     fresh = {feature.name: feature.value for feature in asker if not feature.is_stale}
 
-    def rank(hit: Hit) -> float:
+    def gain(hit: Hit) -> float:
         known = documents[hit.passage.document_id]
         gained = sum(_gain(f, use.document_weights[f.name]) for f in known if not f.is_stale)
-        return hit.score + gained + _preferred(hit, fresh, use.preference)
+        return gained + _preferred(hit, fresh, use.preference)
 
+    base = [hit.score for hit in hits] if scores is None else scores
+    ranks = [score + gain(hit) for hit, score in zip(hits, base, strict=True)]
     return Enriched(
-        hits=tuple(sorted(hits, key=rank, reverse=True)),
+        hits=by_score(hits, ranks),
         profile={name: value for name, value in fresh.items() if name in use.prompt_features},
         user=asker,
         documents=documents,

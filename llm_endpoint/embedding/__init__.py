@@ -1,6 +1,6 @@
 """Text in, vectors out."""
 
 from llm_endpoint.embedding.hashing import HashingEmbedder
-from llm_endpoint.embedding.protocol import Embedder, EmbedderInfo
+from llm_endpoint.embedding.protocol import Embedder, EmbedderInfo, TokenEmbedder
 
-__all__ = ["Embedder", "EmbedderInfo", "HashingEmbedder"]
+__all__ = ["Embedder", "EmbedderInfo", "HashingEmbedder", "TokenEmbedder"]

@@ -4,7 +4,7 @@ For tests and air-gapped smoke runs. Texts that share words are close, synonyms 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -53,15 +53,30 @@ class HashingEmbedder:
             on_progress(len(texts))
         return vectors
 
+    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """A token is a word, its vector the word's signed axis."""
+        check_texts(texts)
+        return [self._word_vectors(text) for text in texts]
+
     def close(self) -> None:
         pass
 
     def _add_words(self, vector: NDArray[np.float32], text: str) -> None:
         # A text without words, or whose words cancel out, gets the first axis: every vector
         # handed out has length 1, so an inner product is always a cosine.
-        for word in _WORD.findall(text.lower()):
-            digest = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
-            sign = 1.0 if digest >> 63 else -1.0
-            vector[digest % self._info.dim] += sign
+        for axis, sign in self._axes(text):
+            vector[axis] += sign
         if not vector.any():
             vector[0] = 1.0
+
+    def _word_vectors(self, text: str) -> NDArray[np.float32]:
+        axes = list(self._axes(text))
+        vectors = np.zeros((len(axes), self._info.dim), dtype=np.float32)
+        for row, (axis, sign) in enumerate(axes):
+            vectors[row, axis] = sign
+        return vectors
+
+    def _axes(self, text: str) -> Iterator[tuple[int, float]]:
+        for word in _WORD.findall(text.lower()):
+            digest = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
+            yield digest % self._info.dim, 1.0 if digest >> 63 else -1.0

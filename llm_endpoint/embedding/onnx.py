@@ -1,4 +1,4 @@
-"""Sentence vectors from an ONNX encoder on the CPU: mean over the mask, then L2.
+"""Sentence and token vectors from an ONNX encoder on the CPU: mean over the mask, then L2.
 
 The recipe is sentence-transformers' for all-MiniLM-L6-v2 (1_Pooling/config.json: mean of tokens;
 modules.json: then Normalize), checked against it in tests/components.
@@ -61,16 +61,29 @@ class OnnxEmbedder:
     ) -> NDArray[np.float32]:
         check_texts(texts)
         vectors = np.empty((len(texts), self._info.dim), dtype=np.float32)
-        for start in range(0, len(texts), _WINDOW_TEXTS):
-            encodings = self._tokenize(texts[start : start + _WINDOW_TEXTS])
-            for positions, batch in _batches(encodings):
-                vectors[start + positions] = self._encode(batch)
-                if on_progress:
-                    on_progress(len(batch))
+        for positions, batch in self._tokenized(texts):
+            vectors[positions] = _pool(*self._encode(batch))
+            if on_progress:
+                on_progress(len(batch))
+        return vectors
+
+    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        check_texts(texts)
+        vectors = [np.empty((0, self._info.dim), dtype=np.float32)] * len(texts)
+        for positions, batch in self._tokenized(texts):
+            states, _ = self._encode(batch)
+            for position, encoding, rows in zip(positions, batch, states, strict=True):
+                vectors[position] = _content(rows, encoding)
         return vectors
 
     def close(self) -> None:
         self._session = None
+
+    def _tokenized(self, texts: Sequence[str]) -> Iterator[_Batch]:
+        """Every text once, in runs for the session, with its positions in `texts`."""
+        for start in range(0, len(texts), _WINDOW_TEXTS):
+            for positions, batch in _batches(self._tokenize(texts[start : start + _WINDOW_TEXTS])):
+                yield start + positions, batch
 
     def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
         cap = self._info.max_tokens * _MAX_CHARACTERS_PER_TOKEN
@@ -78,7 +91,8 @@ class OnnxEmbedder:
         with self._tokenizer_lock:
             return self._tokenizer.encode_batch(capped)
 
-    def _encode(self, batch: list[Encoding]) -> NDArray[np.float32]:
+    def _encode(self, batch: list[Encoding]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The last hidden states (texts, width, dim) and the mask (texts, width), 0 for padding."""
         session = self._session
         if session is None:
             raise EngineUnavailable(f"the embedder {self._info.id} is closed; build a new one")
@@ -90,7 +104,7 @@ class OnnxEmbedder:
             mask[row, : len(encoding.ids)] = 1
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         (states,) = session.run(["last_hidden_state"], inputs)
-        return _pool(states, mask)
+        return states, mask
 
 
 def _load_tokenizer(file: Path, max_tokens: int) -> Tokenizer:
@@ -142,7 +156,15 @@ def _batches(encodings: list[Encoding]) -> Iterator[_Batch]:
 
 def _pool(states: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
     weights = mask[:, :, None].astype(np.float32)
-    mean = (states * weights).sum(axis=1) / weights.sum(axis=1)
-    length: NDArray[np.float32] = np.linalg.norm(mean, axis=1, keepdims=True)
-    vectors: NDArray[np.float32] = mean / np.maximum(length, np.float32(1e-12))
+    return _unit((states * weights).sum(axis=1) / weights.sum(axis=1))
+
+
+def _content(states: NDArray[np.float32], encoding: Encoding) -> NDArray[np.float32]:
+    is_content = np.array(encoding.special_tokens_mask) == 0
+    return _unit(states[: len(is_content)][is_content])
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors: NDArray[np.float32] = rows / np.maximum(length, np.float32(1e-12))
     return vectors

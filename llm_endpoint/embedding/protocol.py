@@ -42,3 +42,18 @@ class Embedder(Protocol):
     def close(self) -> None:
         """Free the weights. Calling it twice is fine; embedding afterwards is an error."""
         ...
+
+
+class TokenEmbedder(Protocol):
+    """Text in, one vector for each of its tokens out. Safe to call from several threads at once."""
+
+    @property
+    def info(self) -> EmbedderInfo: ...
+
+    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """For each text, in the order given, (tokens, dim), L2-normalised, in the text's order.
+
+        Tokens that the model adds ([CLS], [SEP]) are left out: a text without content has shape
+        (0, dim). Raises InvalidText.
+        """
+        ...

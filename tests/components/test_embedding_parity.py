@@ -56,6 +56,25 @@ def test_a_text_longer_than_the_model_is_cut_where_sentence_transformers_cuts_it
     assert cosines.min() >= 0.99
 
 
+def test_token_vectors_equal_those_of_sentence_transformers(
+    weights_dir: Path, tmp_path: Path
+) -> None:
+    embedder = onnx_embedder(weights_dir)
+    tokenizer_file = embedder.info.tokenizer_file
+    assert tokenizer_file is not None
+    passages = real_passages(tokenizer_file)[:50]
+    folder = pull(find_card("all-minilm-l6-v2"), weights_dir)
+    expected = reference_vectors(passages, folder, tmp_path, "tokens")
+
+    tokens = np.concatenate(embedder.embed_tokens(passages))
+    assert tokens.shape == expected.shape
+    cosines = np.sum(tokens * expected, axis=1)
+
+    print(f"{len(tokens)} tokens: cosine mean {cosines.mean():.6f}, min {cosines.min():.6f}")
+    assert cosines.mean() >= 0.999
+    assert cosines.min() >= 0.98
+
+
 def onnx_embedder(weights_dir: Path) -> OnnxEmbedder:
     card = find_card("all-minilm-l6-v2-int8")
     folder = weights_dir / card.name
@@ -83,7 +102,9 @@ def docstrings() -> list[str]:
     return sorted({text for item in [*modules, *members] if (text := inspect.getdoc(item))})
 
 
-def reference_vectors(texts: list[str], model: Path, folder: Path) -> NDArray[np.float32]:
+def reference_vectors(
+    texts: list[str], model: Path, folder: Path, unit: str = "texts"
+) -> NDArray[np.float32]:
     python = os.environ.get("HEADRACE_ST_PYTHON")
     if not python:
         pytest.fail(
@@ -92,7 +113,7 @@ def reference_vectors(texts: list[str], model: Path, folder: Path) -> NDArray[np
         )
     texts_file, vectors_file = folder / "texts.json", folder / "vectors.npy"
     texts_file.write_text(json.dumps(texts), encoding="utf-8")
-    command = [python, str(REFERENCE), str(model), str(texts_file), str(vectors_file)]
+    command = [python, str(REFERENCE), str(model), str(texts_file), str(vectors_file), unit]
     subprocess.run(command, check=True, timeout=600, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     vectors: NDArray[np.float32] = np.load(vectors_file, allow_pickle=False)
     return vectors

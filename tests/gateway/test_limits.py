@@ -67,7 +67,9 @@ def served(replies, *, max_in_flight):
 def test_one_request_too_many_is_a_429_that_says_when_to_come_back():
     with served([Fault("hang", "a b")], max_in_flight=1) as http:
         with http.stream("POST", "/query", json={**ASKED, "stream": True}) as open_stream:
-            next(open_stream.iter_lines())
+            # Held on to: a dropped iterator closes the connection.
+            lines = open_stream.iter_lines()
+            next(lines)
             refused = http.post("/indexes/docs/search", json={"text": "csv"})
             assert refused.status_code == 429
             assert refused.headers["retry-after"] == "1"

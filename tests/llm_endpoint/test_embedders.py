@@ -3,21 +3,26 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
 
 from llm_endpoint import find_card
-from llm_endpoint.embedding import Embedder, HashingEmbedder
+from llm_endpoint.embedding import Embedder, HashingEmbedder, TokenEmbedder
 from llm_endpoint.embedding.onnx import OnnxEmbedder
 from llm_endpoint.errors import InvalidText
 
 TEXTS = ["how do I read a csv file", "", "a\x00b", "naïve 日本語 🙂", "word " * 900, "   \n\t"]
 
 
+class BothEmbedder(Embedder, TokenEmbedder, Protocol):
+    """What both of ours are."""
+
+
 @pytest.fixture(scope="module", params=["hashing", "onnx"])
-def embedder(request: pytest.FixtureRequest, weights_dir: Path) -> Iterator[Embedder]:
-    built: Embedder
+def embedder(request: pytest.FixtureRequest, weights_dir: Path) -> Iterator[BothEmbedder]:
+    built: BothEmbedder
     if request.param == "hashing":
         built = HashingEmbedder()
     else:
@@ -86,3 +91,38 @@ def test_many_threads_get_the_vectors_that_one_gets(embedder: Embedder) -> None:
     with ThreadPoolExecutor(8) as pool:
         rows = list(pool.map(lambda text: embedder.embed_queries([text])[0], texts))
     assert np.sum(expected * np.array(rows), axis=1).min() > 0.9999
+
+
+def test_every_token_gets_one_float32_row_of_length_one(embedder: BothEmbedder) -> None:
+    for text, vectors in zip(TEXTS, embedder.embed_tokens(TEXTS), strict=True):
+        assert vectors.shape[1] == embedder.info.dim
+        assert vectors.dtype == np.dtype(np.float32)
+        assert (len(vectors) > 0) == bool(text.strip())
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+
+
+def test_a_word_is_a_token_and_what_the_model_adds_is_left_out(embedder: BothEmbedder) -> None:
+    counts = [len(vectors) for vectors in embedder.embed_tokens(["read", "read a file", ""])]
+    assert counts == [1, 3, 0]
+
+
+def test_no_texts_give_no_token_vectors(embedder: BothEmbedder) -> None:
+    assert embedder.embed_tokens([]) == []
+
+
+def test_tokens_are_the_same_alone_and_beside_longer_texts(embedder: BothEmbedder) -> None:
+    together = embedder.embed_tokens(TEXTS)
+    for text, vectors in zip(TEXTS, together, strict=True):
+        (alone,) = embedder.embed_tokens([text])
+        assert alone.shape == vectors.shape
+        assert np.sum(alone * vectors, axis=1).min(initial=1.0) > 0.9999
+
+
+def test_tokens_follow_the_order_of_the_text(embedder: BothEmbedder) -> None:
+    forward, backward = embedder.embed_tokens(["volcano csv", "csv volcano"])
+    assert forward[0] @ backward[1] > forward[0] @ backward[0]
+
+
+def test_tokens_of_a_lone_surrogate_are_refused(embedder: BothEmbedder) -> None:
+    with pytest.raises(InvalidText, match=r"text 0 .*U\+D800 at character 0"):
+        embedder.embed_tokens(["\ud800"])
