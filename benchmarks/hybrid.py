@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from headrace import assembly
 from headrace.settings import load_settings
+from llm_endpoint.embedding import Embedder
 from pipelines.demo_table import DEMO_TENANT, EVERYONE, MAINTAINERS, demo_rows
 from vector_index.fulltext import TantivyText, extend_fulltext, open_fulltext
 from vector_index.fulltext.tokens import tokens
@@ -38,8 +39,8 @@ Search = Callable[[str], Sequence[Hit]]
 def main() -> None:
     """Prints one line a set of questions and kind of search."""
     settings = load_settings()
-    embedder = assembly.build_embedder(settings)
-    index = assembly.build_index(settings, INDEX, embedder)
+    embedder = assembly.build_embedder(settings, "minilm")
+    index = assembly.open_index(settings, INDEX, embedder)
     passages = read_passages(settings.state_dir / "indexes" / INDEX)
     with tempfile.TemporaryDirectory() as folder:
         extend_fulltext(Path(folder), parent=None, passages=passages, gone=())
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 def build_searches(
-    embedder: assembly.OnnxEmbedder, index: LocalIndex, text: TantivyText, passages: pa.Table
+    embedder: Embedder, index: LocalIndex, text: TantivyText, passages: pa.Table
 ) -> dict[str, Search]:
     """The three kinds of search, each a function of the question."""
     rows = {(row["document_id"], row["ordinal"]): row for row in passages.to_pylist()}
