@@ -130,7 +130,9 @@ async def search(name: str, form: SearchRequest, request: Request) -> Response:
     backend = _backend(request)
     retriever = backend.retriever(name)
     where = _where(retriever, form.filter)
-    found = await retriever.search(form.text, access=backend.access, k=form.k, where=where)
+    found = await retriever.search(
+        form.text, access=backend.access, k=form.k, where=where, mode=form.query_type
+    )
     hits = [HitForm.of(hit) for hit in found.hits]
     response = SearchResponse(hits=hits, version=VersionForm.of(found.version))
     return _json(response.model_dump_json())

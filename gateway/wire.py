@@ -9,6 +9,7 @@ from feature_store.features import Feature, Value
 from rag_chain.answer import Answer
 from vector_index.passages import Hit, IndexVersion, Lag, MetadataValue
 from vector_index.protocol import MAX_K
+from vector_index.query import QueryType
 
 _K = Annotated[int, Field(ge=1, le=MAX_K, strict=True)]
 
@@ -35,6 +36,9 @@ class SearchRequest(_Form):
     """A text to find the nearest passages of."""
 
     text: str = Field(examples=["read a CSV file"])
+    query_type: QueryType = Field(
+        "ann", description="By vectors, by words (BM25), or both, fused by reciprocal rank."
+    )
     k: _K = 10
     filter: dict[str, object] | None = Field(None, examples=[{"kind": "function"}])
 
@@ -87,7 +91,7 @@ class UsageForm(_Form):
 
 
 class HitForm(_Form):
-    """A passage; score is the cosine similarity."""
+    """A passage. score: cosine, BM25, or the fused one of a hybrid search, which has both legs'."""
 
     document_id: str
     title: str
@@ -95,6 +99,8 @@ class HitForm(_Form):
     start: int
     end: int
     score: float
+    vector_score: float | None
+    text_score: float | None
     metadata: dict[str, MetadataValue]
 
     @classmethod
@@ -107,6 +113,8 @@ class HitForm(_Form):
             start=passage.start,
             end=passage.end,
             score=hit.score,
+            vector_score=hit.vector_score,
+            text_score=hit.text_score,
             metadata=dict(passage.metadata),
         )
 

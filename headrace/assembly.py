@@ -9,23 +9,28 @@ from headrace.settings import (
     FeatureUseSection,
     IndexSection,
     LlamaCppModel,
+    MaxSimModel,
     OnnxModel,
     OpenAIModel,
+    RemoteRerankModel,
     Settings,
 )
 from headrace.settings_file import InvalidSettings
 from llm_endpoint import ModelCard, resolve
-from llm_endpoint.embedding.protocol import Embedder
+from llm_endpoint.embedding.protocol import Embedder, TokenEmbedder
 from llm_endpoint.generation import Generator
+from llm_endpoint.rerank import MaxSimReranker, Reranker
 from pipelines.chunking import Chunker, token_chunker
 from pipelines.delta_source import ColumnMapping, DeltaSource
 from rag_chain.chain import Chain, ChainLimits
 from rag_chain.enrichment import FeatureSource, FeatureUse, Preference, check_use
 from rag_chain.retrieval import Retriever
+from rag_chain.second_stage import SecondStage
 from vector_index.errors import IndexNotFound
 from vector_index.local import LocalIndex, published
 from vector_index.manifest import IndexSettings, Manifest
 from vector_index.passages import Access, EmbedderIdentity, Lag, MetadataType
+from vector_index.query import LegWeights
 
 _T = TypeVar("_T")
 
@@ -61,6 +66,22 @@ def build_generator(settings: Settings, model: str) -> Generator:
         section.model,
         api_key=None if key is None else key.get_secret_value(),
         context_tokens=section.context_tokens,
+    )
+
+
+def build_reranker(settings: Settings, model: str, embedder: Callable[[str], Embedder]) -> Reranker:
+    """The reranking engine of that name. embedder: the running embedder of a model's name."""
+    section = settings.models[model]
+    if isinstance(section, MaxSimModel):
+        tokens = embedder(section.embedder)
+        assert isinstance(tokens, TokenEmbedder)
+        return MaxSimReranker(tokens)
+    assert isinstance(section, RemoteRerankModel)
+    from llm_endpoint.rerank.remote import RemoteReranker
+
+    key = section.api_key
+    return RemoteReranker(
+        section.base_url, section.model, api_key=None if key is None else key.get_secret_value()
     )
 
 
@@ -121,6 +142,7 @@ def build_chain(
     retriever: Retriever,
     generator: Generator,
     features: FeatureReader | None,
+    reranker: Reranker | None,
     lag: Callable[[], Lag | None],
 ) -> Chain:
     """The chain of that name over parts that several chains may share.
@@ -134,17 +156,23 @@ def build_chain(
         use = feature_use(section.features)
         check_use(use, features)
         source = FeatureSource(features, use)
+    stage = None
+    if reranker is not None and section.rerank is not None:
+        stage = SecondStage(reranker, section.rerank.candidates)
     return Chain(
         retriever,
         generator,
         name=name,
         limits=ChainLimits(
+            mode=section.retrieval,
+            weights=LegWeights(section.weights.ann, section.weights.full_text),
             k=section.k,
             min_score=section.min_score,
             prompt_tokens=section.prompt_tokens,
             answer_tokens=section.answer_tokens,
         ),
         features=source,
+        second_stage=stage,
         lag=lag,
     )
 

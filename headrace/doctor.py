@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from feature_store.errors import FeatureStoreError
 from headrace import assembly
-from headrace.settings import OpenAIModel, Settings
+from headrace.settings import LlamaCppModel, MaxSimModel, OnnxModel, Settings
 from headrace.settings_file import InvalidSettings
 from llm_endpoint import LlmEndpointError, find_card, verify
 from pipelines.errors import PipelineError
@@ -97,7 +97,9 @@ def _state_folder(settings: Settings) -> str:
 
 def _model(settings: Settings, name: str) -> str:
     model = settings.models[name]
-    if isinstance(model, OpenAIModel):
+    if isinstance(model, MaxSimModel):
+        return f"uses the embedder {model.embedder}"
+    if not isinstance(model, OnnxModel | LlamaCppModel):
         return f"{model.model} at {model.base_url} (not called)"
     folder = verify(find_card(model.weights), settings.weights)
     return f"{model.weights}: every file in {folder} has its SHA-256"
@@ -123,7 +125,7 @@ def _index(settings: Settings, name: str) -> str:
 
 def _weights(settings: Settings, index: str) -> str:
     model = settings.models[settings.indexes[index].embedder]
-    assert not isinstance(model, OpenAIModel)
+    assert isinstance(model, OnnxModel)
     return model.weights
 
 

@@ -14,6 +14,7 @@ from headrace.follower import FollowedIndex
 from headrace.settings import Settings
 from llm_endpoint.embedding.protocol import Embedder
 from llm_endpoint.generation import Generator, LocalEngine
+from llm_endpoint.rerank import Reranker
 from rag_chain.chain import Chain
 from rag_chain.retrieval import Retriever
 
@@ -27,6 +28,7 @@ class _Parts:
     features: FeatureReader | None
     followed: Mapping[str, FollowedIndex]
     retrievers: Mapping[str, Retriever]
+    rerankers: Mapping[str, Reranker]
     executor: ThreadPoolExecutor
 
     def problems(self) -> Mapping[str, str]:
@@ -51,6 +53,8 @@ class _Parts:
             follower.stop()
         for generator in self.generators.values():
             await generator.close()
+        for reranker in self.rerankers.values():
+            await reranker.close()
         for embedder in self.embedders.values():
             embedder.close()
         if self.features is not None:
@@ -87,9 +91,11 @@ def build_app(settings: Settings) -> FastAPI:
 def _parts(settings: Settings) -> _Parts:
     by_index = {name: section.embedder for name, section in settings.indexes.items()}
     embedders = {
-        model: assembly.build_embedder(settings, model)
-        for model in dict.fromkeys(by_index.values())
+        name: assembly.build_embedder(settings, name)
+        for name, model in settings.models.items()
+        if model.task == "embedding"
     }
+    reranks = dict.fromkeys(c.rerank.model for c in settings.chains.values() if c.rerank)
     models = dict.fromkeys(chain.model for chain in settings.chains.values())
     followed = {
         name: FollowedIndex(
@@ -104,6 +110,10 @@ def _parts(settings: Settings) -> _Parts:
         embedders=embedders,
         generators={model: assembly.build_generator(settings, model) for model in models},
         features=assembly.build_features(settings),
+        rerankers={
+            model: assembly.build_reranker(settings, model, embedders.__getitem__)
+            for model in reranks
+        },
         followed=followed,
         retrievers={
             name: Retriever(follower.index, embedders[by_index[name]], executor=executor)
@@ -122,5 +132,6 @@ def _chain(settings: Settings, parts: _Parts, name: str) -> Chain:
         retriever=parts.retrievers[section.index],
         generator=parts.generators[section.model],
         features=parts.features,
+        reranker=parts.rerankers[section.rerank.model] if section.rerank else None,
         lag=lambda: follower.lag,
     )

@@ -18,6 +18,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from headrace.settings_file import InvalidSettings, check_environment, config_file, read_config
+from vector_index.kinds.protocol import KindName
+from vector_index.query import QueryType
 
 
 def _beside_the_file(path: Path) -> Path:
@@ -68,8 +70,27 @@ class OpenAIModel(_Section):
     context_tokens: int = Field(4096, ge=256)
 
 
+class MaxSimModel(_Section):
+    """A reranker by late interaction over the token vectors of the `embedder`."""
+
+    task: Literal["rerank"]
+    engine: Literal["maxsim"]
+    embedder: str
+
+
+class RemoteRerankModel(_Section):
+    """A reranker behind `base_url`/rerank, in the shape of Jina, Cohere and vLLM."""
+
+    task: Literal["rerank"]
+    engine: Literal["rerank-api"]
+    base_url: str = Field(pattern="^https?://")
+    model: str
+    api_key: SecretStr | None = None
+
+
+RerankModel = MaxSimModel | RemoteRerankModel
 GenerationModel = LlamaCppModel | OpenAIModel
-ModelSection = Annotated[OnnxModel | GenerationModel, Field(discriminator="engine")]
+ModelSection = Annotated[OnnxModel | GenerationModel | RerankModel, Field(discriminator="engine")]
 
 
 class SourceSettings(_Section):
@@ -90,7 +111,7 @@ class IndexSection(_Section):
     tenant: str | None = None
     groups: str | None = None
     updated_at: str | None = None
-    kind: Literal["exact", "flat"] = "flat"
+    kind: KindName | Literal["auto"] = "auto"
     max_tokens: int = Field(200, ge=16, le=8192)
 
 
@@ -119,11 +140,28 @@ class FeatureUseSection(_Section):
     preference: PreferenceSection | None = None
 
 
+class LegWeightsSection(_Section):
+    """How much vectors and words count in a hybrid search; see vector_index.query.LegWeights."""
+
+    ann: float = Field(1.0, ge=0, le=1000)
+    full_text: float = Field(1.0, ge=0, le=1000)
+
+
+class RerankSection(_Section):
+    """A second stage over the `candidates` nearest passages, by a model of task rerank."""
+
+    model: str
+    candidates: int = Field(50, ge=1, le=1000)
+
+
 class ChainSection(_Section):
     """A retrieval-augmented chain: an index, a model, bounds; see rag_chain.chain.ChainLimits."""
 
     index: str
     model: str
+    retrieval: QueryType = "hybrid"
+    weights: LegWeightsSection = Field(default_factory=LegWeightsSection)
+    rerank: RerankSection | None = None
     k: int = Field(3, ge=1, le=100)
     min_score: float = Field(0.35, ge=-1, le=1)
     prompt_tokens: int = Field(900, ge=64)
@@ -210,10 +248,14 @@ def load_settings() -> Settings:
 
 def _references(settings: Settings) -> list[tuple[str, str, str, set[str]]]:
     """Every name that must be declared elsewhere: (key, value, what it names, the known ones)."""
-    by_task: dict[str, set[str]] = {"embedding": set(), "generation": set()}
+    by_task: dict[str, set[str]] = {"embedding": set(), "generation": set(), "rerank": set()}
     for name, model in settings.models.items():
         by_task[model.task].add(name)
     found = []
+    for name, model in settings.models.items():
+        if isinstance(model, MaxSimModel):
+            key = f"models.{name}.embedder"
+            found.append((key, model.embedder, "embedding model", by_task["embedding"]))
     for name, index in settings.indexes.items():
         key = f"indexes.{name}.embedder"
         found.append((key, index.embedder, "embedding model", by_task["embedding"]))
@@ -221,6 +263,9 @@ def _references(settings: Settings) -> list[tuple[str, str, str, set[str]]]:
         found.append((f"chains.{name}.index", chain.index, "index", set(settings.indexes)))
         key = f"chains.{name}.model"
         found.append((key, chain.model, "generation model", by_task["generation"]))
+        if chain.rerank is not None:
+            key = f"chains.{name}.rerank.model"
+            found.append((key, chain.rerank.model, "rerank model", by_task["rerank"]))
         if chain.features is not None:
             section = set() if settings.features is None else {"features"}
             found.append((f"chains.{name}.features", "features", "section", section))

@@ -17,8 +17,9 @@ from rag_chain.question import Question, check_question, check_user
 from rag_chain.retrieval import Retriever
 from rag_chain.second_stage import SecondStage, base_scores, by_score
 from vector_index.checks import check_k
-from vector_index.passages import Hit, IndexVersion, Lag, SearchResult
+from vector_index.passages import Hit, IndexVersion, Lag, SearchResult, cosine_of
 from vector_index.protocol import MAX_K
+from vector_index.query import EQUAL, LegWeights, QueryType
 
 # Features can only move up what was retrieved: this many candidates for each passage wanted.
 _CANDIDATES_PER_HIT = 4
@@ -29,8 +30,14 @@ DONT_KNOW = "I do not know: no passage in the index is relevant to this question
 
 @dataclass(frozen=True, slots=True)
 class ChainLimits:
-    """min_score: cosine below which a passage is not relevant. Budgets are in tokens."""
+    """How passages are found, and how many. Budgets are in tokens.
 
+    mode, weights: see VectorIndex.search. min_score: cosine below which a passage is not
+    relevant, whatever found it.
+    """
+
+    mode: QueryType = "ann"
+    weights: LegWeights = EQUAL
     k: int = 3
     min_score: float = 0.35
     prompt_tokens: int = 900
@@ -137,7 +144,12 @@ class Chain:
         if self._second_stage is not None:
             candidates = max(candidates, self._second_stage.candidates)
         found = self.retriever.find(
-            question.text, k=min(candidates, MAX_K), access=question.access, where=question.where
+            question.text,
+            k=min(candidates, MAX_K),
+            access=question.access,
+            where=question.where,
+            mode=self._limits.mode,
+            weights=self._limits.weights,
         )
         return found, {"retrieve": time.perf_counter() - started}
 
@@ -145,20 +157,29 @@ class Chain:
         self, question: Question, found: tuple[Hit, ...], timings: dict[str, float]
     ) -> Enriched:
         """What is relevant, in its final order; adds the seconds of each step to `timings`."""
-        hits = tuple(hit for hit in found if hit.score >= self._limits.min_score)
-        scores = None
+        hits = tuple(hit for hit in found if cosine_of(hit) >= self._limits.min_score)
+        scores = self._first_scores(hits)
         if (stage := self._second_stage) is not None:
             started = time.perf_counter()
             scores = await base_scores(question.text, hits, stage)
             timings["rerank"] = time.perf_counter() - started
         if (features := self._features) is None:
-            return Enriched(hits if scores is None else by_score(hits, scores))
+            return Enriched(by_score(hits, scores))
         started = time.perf_counter()
         enriched = await self.retriever.off_loop(
             lambda: enrich(hits, question.user, features, scores=scores)
         )
         timings["features"] = time.perf_counter() - started
         return enriched
+
+    def _first_scores(self, hits: tuple[Hit, ...]) -> tuple[float, ...]:
+        """What ranks the hits before a second stage and features: at most 1.0 but for BM25.
+
+        A fused score is given as its share of the highest there can be, so that the weights of
+        features mean about the same beside it as beside a cosine.
+        """
+        unit = self._limits.weights.best_score if self._limits.mode == "hybrid" else 1.0
+        return tuple(hit.score / unit for hit in hits)
 
     def _check_user(self, user: str) -> None:
         if self._features is None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from rag_chain.answer import Citation
-from vector_index.passages import Hit
+from vector_index.passages import Hit, cosine_of
 
 # Below this share of common words a sentence is left without a citation.
 MIN_SUPPORT = 0.5
@@ -73,7 +73,7 @@ def _citation(number: int, sentence: str, hits: Sequence[Hit], origin: str) -> C
         title=passage.title,
         start=passage.start,
         end=passage.end,
-        score=hit.score,
+        score=cosine_of(hit),
         support=support(sentence, f"{passage.title} {passage.text}"),
         origin="model" if origin == "model" else "attributed",
     )

@@ -83,7 +83,7 @@ def enrich(
 ) -> Enriched:
     """The hits, best first by score plus what features add; equal ones keep their order.
 
-    scores: one for each hit, of second_stage.base_scores; None ranks by cosine.
+    scores: one for each hit, to rank by in place of the hit's own.
     Raises UnknownUser, UnusableFeature, or FeatureStoreError.
     """
     use = source.use

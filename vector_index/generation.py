@@ -1,6 +1,5 @@
 """One published generation, opened for searching: immutable, so readers need no lock."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,39 +10,48 @@ from numpy.typing import NDArray
 
 from vector_index.checks import check_query
 from vector_index.filters import Filter
+from vector_index.fulltext import FullText, open_fulltext
+from vector_index.hybrid import find
 from vector_index.manifest import Manifest, read_manifest, verify_files
 from vector_index.masks import Mask
 from vector_index.passages import Access, Hit, SearchResult
 from vector_index.plan import nearest
+from vector_index.query import Wanted
 from vector_index.segment import Segment, open_segment
 
 # Masks are one byte a row: 64 askers over a million passages stay within 64 MB.
 _ACCESS_MASKS = 64
 
+FULLTEXT = "fulltext"
+
+# Score, number of the segment, row in it.
+_Found = tuple[float, int, int]
+
 
 class Generation:
     """A snapshot of an index. Open it with `open_generation`."""
 
-    def __init__(self, manifest: Manifest, segments: tuple[Segment, ...], folder: Path) -> None:
+    def __init__(
+        self, manifest: Manifest, segments: tuple[Segment, ...], text: FullText, folder: Path
+    ) -> None:
         self.manifest = manifest
         self.segments = segments
         self.folder = folder
+        self._text = text
         self._visible = lru_cache(maxsize=_ACCESS_MASKS)(self._compute_visible)
 
-    def search(
-        self, vector: NDArray[np.float32], *, k: int, access: Access, where: Filter | None
-    ) -> SearchResult:
+    def search(self, wanted: Wanted, *, access: Access, where: Filter | None) -> SearchResult:
         """As `VectorIndex.search`."""
-        check_query(vector, k, self.manifest.settings.embedder.dim)
-        found = [
-            (float(score), number, int(row))
-            for number, segment in enumerate(self.segments)
-            for score, row in _scan(segment, vector, k, self._allowed(number, access, where))
-        ]
-        found.sort(key=lambda entry: -entry[0])
-        hits = self._hits(found[:k])
-        hits.sort(key=lambda hit: (-hit.score, hit.passage.document_id, hit.passage.ordinal))
-        return SearchResult(tuple(hits), self.manifest.version())
+        if wanted.vector is not None:
+            check_query(wanted.vector, wanted.k, self.manifest.settings.embedder.dim)
+        allowed = [self._allowed(number, access, where) for number in range(len(self.segments))]
+        hits = find(
+            wanted,
+            nearest=lambda vector, k: self._nearest(vector, k, allowed),
+            with_words=lambda text, k: self._with_words(text, k, access, allowed),
+            cosine=self._cosine,
+        )
+        return SearchResult(hits, self.manifest.version())
 
     def documents(self) -> dict[str, str]:
         """Document id to content hash of every live document."""
@@ -66,8 +74,43 @@ class Generation:
                 vectors.update(zip(hashes, segment.vectors.reconstruct(rows), strict=True))
         return vectors
 
-    def _hits(self, found: list[tuple[float, int, int]]) -> list[Hit]:
-        """Hits of (score, segment, row), grouped by segment: one read of each, not of each row."""
+    def _nearest(
+        self, vector: NDArray[np.float32], k: int, allowed: list[Mask | None]
+    ) -> list[Hit]:
+        found: list[_Found] = []
+        for number, segment in enumerate(self.segments):
+            scores, rows = nearest(segment.vectors, vector[None], k, allowed=allowed[number])
+            found += [
+                (s, number, r) for s, r in zip(scores[0].tolist(), rows[0].tolist(), strict=True)
+            ]
+        found.sort(key=lambda entry: -entry[0])
+        return self._hits(found[:k])
+
+    def _with_words(
+        self, text: str, k: int, access: Access, allowed: list[Mask | None]
+    ) -> list[Hit]:
+        def is_allowed(document_id: str, ordinal: int) -> bool:
+            number, row = self._find(document_id, ordinal)
+            mask = allowed[number] if number >= 0 else None
+            # Checked again here: what full text knows of access and deletes is not trusted alone.
+            return number >= 0 and (mask is None or bool(mask[row]))
+
+        found = self._text.search(text, k, access=access, is_allowed=is_allowed)
+        return self._hits([(hit.score, *self._find(hit.document_id, hit.ordinal)) for hit in found])
+
+    def _find(self, document_id: str, ordinal: int) -> tuple[int, int]:
+        """Segment and row of a live passage, (-1, -1) where there is none."""
+        for number, segment in enumerate(self.segments):
+            if (row := segment.find(document_id, ordinal)) >= 0:
+                return number, row
+        return -1, -1
+
+    def _cosine(self, hit: Hit, vector: NDArray[np.float32]) -> float:
+        number, row = self._find(hit.passage.document_id, hit.passage.ordinal)
+        return float(self.segments[number].vectors.reconstruct(np.array([row]))[0] @ vector)
+
+    def _hits(self, found: list[_Found]) -> list[Hit]:
+        """Hits of (score, segment, row), best first; one read of each segment, not of each row."""
         hits: list[Hit] = []
         for number, segment in enumerate(self.segments):
             mine = [(score, row) for score, s, row in found if s == number]
@@ -75,6 +118,7 @@ class Generation:
             hits += [
                 Hit(passage, score) for passage, (score, _) in zip(passages, mine, strict=True)
             ]
+        hits.sort(key=lambda hit: (-hit.score, hit.passage.document_id, hit.passage.ordinal))
         return hits
 
     def _allowed(self, number: int, access: Access, where: Filter | None) -> Mask | None:
@@ -102,11 +146,8 @@ def open_generation(folder: Path) -> Generation:
     manifest = read_manifest(folder)
     verify_files(manifest, folder)
     segments = tuple(open_segment(folder, entry, manifest.settings) for entry in manifest.segments)
-    return Generation(manifest, segments, folder)
-
-
-def _scan(
-    segment: Segment, vector: NDArray[np.float32], k: int, allowed: Mask | None
-) -> Iterator[tuple[np.float32, np.int64]]:
-    scores, rows = nearest(segment.vectors, vector[np.newaxis], k, allowed=allowed)
-    return zip(scores[0], rows[0], strict=True)
+    settings = manifest.settings
+    text = open_fulltext(
+        folder / FULLTEXT, has_tenant=settings.has_tenant, has_groups=settings.has_groups
+    )
+    return Generation(manifest, segments, text, folder)

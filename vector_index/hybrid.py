@@ -3,40 +3,25 @@
 A hybrid search asks both legs for `leg_depth(k)` hits and fuses them by rank.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vector_index.checks import check_k
 from vector_index.errors import InvalidQuery
 from vector_index.fusion import reciprocal_rank_fusion
 from vector_index.passages import Hit
-from vector_index.protocol import MAX_K, QueryType
+from vector_index.protocol import MAX_K
+from vector_index.query import EQUAL, LegWeights, QueryType, Wanted
 
 # A passage that is 30th in both legs outranks one that is first in one and absent in the other
 # (2/90 > 1/61), so legs are read well past k.
 _LEG_DEPTH = 100
 
 _Part = TypeVar("_Part")
-
-
-@dataclass(frozen=True, slots=True)
-class LegWeights:
-    """How much each leg counts. Raises InvalidQuery unless finite, not negative, not both 0."""
-
-    ann: float = 1.0
-    full_text: float = 1.0
-
-    def __post_init__(self) -> None:
-        both = (self.ann, self.full_text)
-        if not all(math.isfinite(weight) and weight >= 0 for weight in both) or not any(both):
-            raise InvalidQuery(
-                f"hybrid weights are {both}; give two numbers from 0 up, not both 0",
-                field="weights",
-            )
-
-
-EQUAL = LegWeights()
 
 
 def required(value: _Part | None, mode: QueryType, field: Literal["vector", "text"]) -> _Part:
@@ -49,6 +34,41 @@ def required(value: _Part | None, mode: QueryType, field: Literal["vector", "tex
 def leg_depth(k: int) -> int:
     """How many hits each leg of a hybrid search is asked for."""
     return min(max(2 * k, _LEG_DEPTH), MAX_K)
+
+
+def find(
+    wanted: Wanted,
+    *,
+    nearest: Callable[[NDArray[np.float32], int], list[Hit]],
+    with_words: Callable[[str, int], list[Hit]],
+    cosine: Callable[[Hit, NDArray[np.float32]], float],
+) -> tuple[Hit, ...]:
+    """The hits of a search, best first: the two legs as the mode asks for them.
+
+    Wherever a vector was given every hit carries its cosine as `vector_score`, also one that
+    only its words found: what is relevant is judged by it. Raises InvalidQuery.
+    """
+    check_k(wanted.k)
+    mode, depth = wanted.mode, leg_depth(wanted.k) if wanted.mode == "hybrid" else wanted.k
+    by_vector: list[Hit] = []
+    by_words: list[Hit] = []
+    if mode != "full_text":
+        by_vector = nearest(required(wanted.vector, mode, "vector"), depth)
+    if mode != "ann":
+        by_words = with_words(required(wanted.text, mode, "text"), depth)
+    if mode == "ann":
+        return tuple(replace(hit, vector_score=hit.score) for hit in by_vector)
+    if mode == "hybrid":
+        hits = fuse(by_vector, by_words, wanted.k, wanted.weights)
+    else:
+        hits = tuple(replace(hit, text_score=hit.score) for hit in by_words)
+    vector = wanted.vector
+    if vector is None:
+        return hits
+    return tuple(
+        hit if hit.vector_score is not None else replace(hit, vector_score=cosine(hit, vector))
+        for hit in hits
+    )
 
 
 def fuse(

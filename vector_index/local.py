@@ -23,6 +23,7 @@ from vector_index.passages import (
     SourceVersion,
 )
 from vector_index.publish import CURRENT, GENERATIONS, publish_delta
+from vector_index.query import EQUAL, LegWeights, QueryType, Wanted
 
 _LOCK = "LOCK"
 
@@ -67,9 +68,18 @@ class LocalIndex:
         return self._generation().manifest.version()
 
     def search(
-        self, vector: NDArray[np.float32], *, k: int, access: Access, where: Filter | None = None
+        self,
+        vector: NDArray[np.float32] | None,
+        *,
+        k: int,
+        access: Access,
+        where: Filter | None = None,
+        text: str | None = None,
+        mode: QueryType = "ann",
+        weights: LegWeights = EQUAL,
     ) -> SearchResult:
-        return self._generation().search(vector, k=k, access=access, where=where)
+        wanted = Wanted(vector, text, mode, k, weights)
+        return self._generation().search(wanted, access=access, where=where)
 
     def documents(self) -> Mapping[str, str]:
         return {} if self._live is None else self._live.documents()

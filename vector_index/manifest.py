@@ -25,7 +25,7 @@ class IndexSettings:
     """
 
     name: str
-    kind: KindName
+    kind: KindName | Literal["auto"]
     embedder: EmbedderIdentity
     chunking: Mapping[str, int]
     metadata_columns: Mapping[str, MetadataType]
@@ -36,9 +36,13 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """One immutable segment of the generation; `deleted` counts its tombstoned documents."""
+    """One immutable segment of the generation; `deleted` counts its tombstoned documents.
+
+    kind: how its vectors are stored; small segments may be simpler than the index's kind.
+    """
 
     id: str
+    kind: KindName
     passages: int
     documents: int
     deleted: int
@@ -56,7 +60,7 @@ class FileEntry:
 class Manifest:
     """Everything about a generation but its bytes."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     number: int
     parent: str | None
     created_at: datetime
@@ -96,7 +100,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return _ADAPTER.validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError) as exc:
-        raise IndexCorrupt(f"{folder.name}: {MANIFEST} cannot be read: {exc}") from exc
+        raise IndexCorrupt(
+            f"{folder.name}: {MANIFEST} is not of this version's format ({exc}); remove the "
+            "index's folder and sync again"
+        ) from exc
 
 
 def list_files(folder: Path) -> dict[str, FileEntry]:

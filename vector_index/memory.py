@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.checks import check_delta, check_k, check_query
+from vector_index.checks import check_delta, check_query
 from vector_index.errors import IndexNotFound
 from vector_index.filters import Filter, matches
 from vector_index.fulltext import MemoryText
-from vector_index.hybrid import EQUAL, LegWeights, fuse, leg_depth, required
+from vector_index.hybrid import find
 from vector_index.manifest import IndexSettings
 from vector_index.passages import (
     Access,
@@ -23,7 +23,7 @@ from vector_index.passages import (
     SourceVersion,
     passage_from_row,
 )
-from vector_index.protocol import QueryType
+from vector_index.query import EQUAL, LegWeights, QueryType, Wanted
 
 
 class InMemoryIndex:
@@ -58,17 +58,13 @@ class InMemoryIndex:
     ) -> SearchResult:
         """As `VectorIndex.search`; full text needs `text` and no vector, hybrid needs both."""
         version = self.version()
-        check_k(k)
-        depth = leg_depth(k) if mode == "hybrid" else k
-        by_vector: list[Hit] = []
-        by_words: list[Hit] = []
-        if mode != "full_text":
-            by_vector = self._nearest(required(vector, mode, "vector"), depth, access, where)
-        if mode != "ann":
-            by_words = self._with_words(required(text, mode, "text"), depth, access, where)
-        if mode == "hybrid":
-            return SearchResult(fuse(by_vector, by_words, k, weights), version)
-        return SearchResult(tuple(by_vector or by_words), version)
+        hits = find(
+            Wanted(vector, text, mode, k, weights),
+            nearest=lambda wanted, depth: self._nearest(wanted, depth, access, where),
+            with_words=lambda words, depth: self._with_words(words, depth, access, where),
+            cosine=self._cosine,
+        )
+        return SearchResult(hits, version)
 
     def documents(self) -> Mapping[str, str]:
         return dict(self._documents)
@@ -111,6 +107,10 @@ class InMemoryIndex:
 
         found = self._text.search(text, k, access=access, is_allowed=satisfies)
         return [Hit(self._passage(hit.document_id, hit.ordinal), hit.score) for hit in found]
+
+    def _cosine(self, hit: Hit, vector: NDArray[np.float32]) -> float:
+        rows = self._rows[hit.passage.document_id]
+        return next(float(stored @ vector) for passage, stored in rows if passage == hit.passage)
 
     def _passage(self, document_id: str, ordinal: int) -> Passage:
         rows = self._rows[document_id]

@@ -68,14 +68,19 @@ class Hit:
     """A passage found by a search; `score` is what it was ranked by, higher is better.
 
     score: cosine similarity, BM25, or the fused score of a hybrid search.
-    vector_score, text_score: in a hybrid search the cosine and the BM25; None where that leg
-    did not find the passage, and in searches with one leg.
+    vector_score: the cosine, wherever the search was given a vector. text_score: the BM25, None
+    where the words did not find the passage or were not asked.
     """
 
     passage: Passage
     score: float
     vector_score: float | None = None
     text_score: float | None = None
+
+
+def cosine_of(hit: Hit) -> float:
+    """The hit's cosine, of whatever search that was given a vector."""
+    return hit.score if hit.vector_score is None else hit.vector_score
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What every vector index can do, whoever stores it."""
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,9 @@ from vector_index.passages import (
     SearchResult,
     SourceVersion,
 )
+from vector_index.query import EQUAL, LegWeights, QueryType
 
 MAX_K = 1000
-
-# How passages are found: by their vectors, by their words, or by both, fused by rank.
-QueryType = Literal["ann", "full_text", "hybrid"]
 
 
 class VectorIndex(Protocol):
@@ -34,17 +32,23 @@ class VectorIndex(Protocol):
 
     def search(
         self,
-        vector: NDArray[np.float32],
+        vector: NDArray[np.float32] | None,
         *,
         k: int,
         access: Access,
         where: Filter | None = None,
+        text: str | None = None,
+        mode: QueryType = "ann",
+        weights: LegWeights = EQUAL,
     ) -> SearchResult:
-        """The k nearest passages `access` may see that satisfy `where`, best first.
+        """The k best passages `access` may see that satisfy `where`, best first.
 
-        vector: float32 (dim,), L2-normalised, so that scores are cosines. Fewer than k hits
-        means that fewer than k passages qualify. Raises InvalidQuery for a k outside
-        1..MAX_K, a wrong dimension, or a vector that is not finite; IndexNotFound.
+        vector: float32 (dim,), L2-normalised, so that scores are cosines; needed by `ann` and
+        `hybrid`. text: needed by `full_text` (scores are BM25) and `hybrid` (reciprocal rank
+        fusion of both, weighted). Fewer than k hits means that fewer than k passages qualify: for
+        full text those that hold a word of `text`. Raises InvalidQuery for a k outside 1..MAX_K,
+        a missing vector or text, a wrong dimension, or a vector that is not finite;
+        IndexNotFound.
         """
 
     def documents(self) -> Mapping[str, str]:

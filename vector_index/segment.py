@@ -14,6 +14,7 @@ from vector_index.kinds import KINDS, SegmentVectors
 from vector_index.manifest import IndexSettings, SegmentEntry
 from vector_index.masks import AccessColumns, Columns, Mask
 from vector_index.passages import Access, Passage, passage_from_row
+from vector_index.places import Places, open_places, write_places
 
 _DELETED = "deleted.npy"
 
@@ -30,6 +31,7 @@ class Segment:
     passages: pa.Table
     documents: pa.Table
     deleted: NDArray[np.int64]
+    places: Places
     has_tenant: bool
     has_groups: bool
 
@@ -56,6 +58,11 @@ class Segment:
     def satisfying(self, where: Filter) -> Mask:
         """Which rows satisfy the filter."""
         return self._columns.mask(where)
+
+    def find(self, document_id: str, ordinal: int) -> int:
+        """The row of a live passage, -1 when it is not here or tombstoned."""
+        row = self.places.find(document_id, ordinal)
+        return row if row >= 0 and (self.live is None or self.live[row]) else -1
 
     def passages_at(self, rows: list[int]) -> list[Passage]:
         """The passages stored at these rows, in their order."""
@@ -88,6 +95,7 @@ def write_segment(
     (folder / "passages").mkdir(exist_ok=True)
     _write_arrow(folder / "passages" / f"{segment_id}.arrow", passages)
     _write_arrow(folder / "passages" / f"{segment_id}.documents.arrow", documents)
+    write_places(folder / "passages" / f"{segment_id}.places.npy", passages)
 
 
 def write_tombstones(folder: Path, segment_id: str, deleted: NDArray[np.int64]) -> None:
@@ -105,12 +113,14 @@ def immutable_files(folder: Path, segment_id: str) -> list[Path]:
 def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> Segment:
     """Opens a segment memory-mapped; checksums have been verified by then."""
     home = folder / "segments" / entry.id
+    passages = _read_arrow(folder / "passages" / f"{entry.id}.arrow")
     return Segment(
         id=entry.id,
-        vectors=KINDS[settings.kind].open(home),
-        passages=_read_arrow(folder / "passages" / f"{entry.id}.arrow"),
+        vectors=KINDS[entry.kind].open(home),
+        passages=passages,
         documents=_read_arrow(folder / "passages" / f"{entry.id}.documents.arrow"),
         deleted=np.load(home / _DELETED, allow_pickle=False),
+        places=open_places(folder / "passages" / f"{entry.id}.places.npy", passages),
         has_tenant=settings.has_tenant,
         has_groups=settings.has_groups,
     )

@@ -102,12 +102,13 @@ class AsyncHeadraceClient:
         text: str,
         *,
         index: str,
+        query_type: str | None = None,
         k: int | None = None,
         filter: Mapping[str, object] | None = None,
         timeout_s: float | None = None,
     ) -> SearchResult:
         """As HeadraceClient.search."""
-        call = wire.search_call(text, index=index, k=k, filter=filter)
+        call = wire.search_call(text, index=index, query_type=query_type, k=k, filter=filter)
         return wire.decode_search(await self._send(call, timeout_s))
 
     async def health(self, *, timeout_s: float | None = None) -> Health:

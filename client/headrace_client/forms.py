@@ -33,6 +33,8 @@ def hit_of(fields: Fields) -> Hit:
         start=fields.integer("start"),
         end=fields.integer("end"),
         score=fields.number("score"),
+        vector_score=fields.nullable("vector_score", Fields.number),
+        text_score=fields.nullable("text_score", Fields.number),
         metadata=fields.mapping("metadata", Fields.value),
     )
 

@@ -104,7 +104,11 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that a search found; `score` is the cosine, higher is nearer."""
+    """A passage that a search found; `score` is what ranked it, higher is better.
+
+    score: the cosine, the BM25 of a full text search, or the fused score of a hybrid one.
+    vector_score: the cosine. text_score: the BM25; None where words did not find it.
+    """
 
     document_id: str
     title: str
@@ -112,6 +116,8 @@ class Hit:
     start: int
     end: int
     score: float
+    vector_score: float | None
+    text_score: float | None
     metadata: Mapping[str, Value]
 
 

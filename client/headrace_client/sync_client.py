@@ -109,12 +109,16 @@ class HeadraceClient:
         text: str,
         *,
         index: str,
+        query_type: str | None = None,
         k: int | None = None,
         filter: Mapping[str, object] | None = None,
         timeout_s: float | None = None,
     ) -> SearchResult:
-        """The k passages of an index nearest to a text, best first. Raises HeadraceError."""
-        call = wire.search_call(text, index=index, k=k, filter=filter)
+        """The k passages of an index that fit a text best, best first. Raises HeadraceError.
+
+        query_type: `ann` (the server's default), `full_text` or `hybrid`.
+        """
+        call = wire.search_call(text, index=index, query_type=query_type, k=k, filter=filter)
         return wire.decode_search(self._send(call, timeout_s))
 
     def health(self, *, timeout_s: float | None = None) -> Health:

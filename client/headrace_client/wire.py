@@ -63,11 +63,18 @@ def query_call(
 
 
 def search_call(
-    text: str, *, index: str, k: int | None, filter: Mapping[str, object] | None
+    text: str,
+    *,
+    index: str,
+    query_type: str | None,
+    k: int | None,
+    filter: Mapping[str, object] | None,
 ) -> Call:
     """POST /indexes/{index}/search."""
     path = f"indexes/{quote(index, safe='')}/search"
-    return Call("POST", path, _encode({"text": text, "k": k, "filter": filter}))
+    return Call(
+        "POST", path, _encode({"text": text, "query_type": query_type, "k": k, "filter": filter})
+    )
 
 
 def body_of(reply: Reply) -> bytes:

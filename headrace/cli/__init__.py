@@ -67,13 +67,14 @@ def index_search(
     name: str,
     text: str,
     k: Annotated[int, typer.Option(help="Passages to show.")] = 10,
+    query_type: Annotated[str, typer.Option("--type", help="ann, full_text or hybrid.")] = "ann",
     where: Filter = None,
     json: Json = False,
 ) -> None:
-    """Show the passages nearest to a text."""
+    """Show the passages that fit a text best."""
     from headrace.cli.indexes import run_search
 
-    run_search(name, text, k, where, json)
+    run_search(name, text, k, query_type, where, json)
 
 
 @index.command("status")

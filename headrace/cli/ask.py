@@ -48,6 +48,11 @@ async def ask(
     tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
     source = assembly.build_source(settings, section.index)
     generator = assembly.build_generator(settings, section.model)
+    reranker = None
+    if section.rerank is not None:
+        reranker = assembly.build_reranker(
+            settings, section.rerank.model, lambda model: assembly.build_embedder(settings, model)
+        )
     if isinstance(generator, LocalEngine):
         generator.start()
     try:
@@ -57,10 +62,13 @@ async def ask(
             retriever=Retriever(index, embedder),
             generator=generator,
             features=assembly.build_features(settings),
+            reranker=reranker,
             lag=lambda: source.lag(index.version().source),
         )
         return await chain.answer(Question(text, assembly.access_of(settings), k, tree, user))
     finally:
+        if reranker is not None:
+            await reranker.close()
         await generator.close()
 
 

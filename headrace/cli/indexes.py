@@ -14,6 +14,7 @@ from rag_chain.question import check_question
 from rag_chain.retrieval import Retriever
 from vector_index.checks import check_k
 from vector_index.filters import parse_filter
+from vector_index.query import check_query_type
 
 
 def run_sync(name: str, as_json: bool) -> None:
@@ -51,8 +52,10 @@ def run_status(name: str, as_json: bool) -> None:
         print(f"{key:22} {value}")
 
 
-def run_search(name: str, text: str, k: int, where: str | None, as_json: bool) -> None:
-    """Prints the k passages nearest to a text, best first."""
+def run_search(
+    name: str, text: str, k: int, query_type: str, where: str | None, as_json: bool
+) -> None:
+    """Prints the k passages that fit a text best, best first."""
     settings = load_settings()
     check_question(text)
     check_k(k)
@@ -60,7 +63,11 @@ def run_search(name: str, text: str, k: int, where: str | None, as_json: bool) -
     index = assembly.open_index(settings, name, embedder)
     tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
     found = Retriever(index, embedder).find(
-        text, k=k, access=assembly.access_of(settings), where=tree
+        text,
+        k=k,
+        access=assembly.access_of(settings),
+        where=tree,
+        mode=check_query_type(query_type),
     )
     if as_json:
         print(json_module.dumps(dataclasses.asdict(found), default=str))

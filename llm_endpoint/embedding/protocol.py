@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
 class TokenEmbedder(Protocol):
     """Text in, one vector for each of its tokens out. Safe to call from several threads at once."""
 

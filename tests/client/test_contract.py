@@ -79,6 +79,17 @@ def test_k_filter_and_chain_reach_the_server(headrace):
     assert headrace.query(QUESTION, chain="second").chain == "second"
 
 
+def test_a_search_by_words_or_by_both_carries_the_scores_of_its_legs(headrace):
+    options = {"index": "docs", "k": 1}
+    (ann,) = headrace.search("json", **options).hits
+    assert (ann.vector_score, ann.text_score) == (ann.score, None)
+    (words,) = headrace.search("json", query_type="full_text", **options).hits
+    assert (words.document_id, words.text_score) == ("json", words.score)
+    (both,) = headrace.search("json", query_type="hybrid", **options).hits
+    assert (both.document_id, both.text_score) == ("json", words.score)
+    assert both.score == pytest.approx(2 / 61)
+
+
 @pytest.mark.parametrize(
     ("ask", "error", "status", "code", "param"),
     [

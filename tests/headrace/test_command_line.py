@@ -56,6 +56,30 @@ def test_index_search_prints_the_nearest_passages(synced):
     assert [hit["passage"]["document_id"] for hit in found["hits"]] == ["json"]
 
 
+def test_index_search_by_words_or_both_and_refuses_another_type(synced):
+    search = ("index", "search", "docs", "DictReader", "--json", "--type")
+    words = json.loads(synced.run(*search, "full_text").stdout)["hits"]
+    assert [hit["passage"]["document_id"] for hit in words] == ["csv"]
+    both = json.loads(synced.run(*search, "hybrid").stdout)["hits"]
+    assert both[0]["passage"]["document_id"] == "csv"
+    assert both[0]["text_score"] == words[0]["score"]
+    refused = synced.run(*search, "magic")
+    assert refused.returncode == 1
+    assert "'magic'; allowed: ann, full_text, hybrid" in refused.stderr
+
+
+def test_a_chain_with_a_reranker_asks_it_and_says_how_long_it_took(synced):
+    reranked = {
+        "HEADRACE_MODELS__MAXSIM": '{"task": "rerank", "engine": "maxsim", "embedder": "minilm"}',
+        "HEADRACE_CHAINS__DOCS__RERANK": '{"model": "maxsim", "candidates": 10}',
+    }
+    asked = synced.run("query", "Which module reads CSV tabular data?", "--json", **reranked)
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    assert answer["timings_s"]["rerank"] > 0
+    assert answer["citations"][0]["document_id"] == "csv"
+
+
 def test_an_unrelated_question_is_answered_with_not_knowing(synced):
     answer = json.loads(synced.run("query", "Who won the football final?", "--json").stdout)
     assert (answer["is_known"], answer["citations"]) == (False, [])

@@ -69,6 +69,13 @@ def test_a_search_honours_k_and_the_filter(world):
     assert [hit["document_id"] for hit in filtered["hits"]] == ["json"]
 
 
+def test_a_search_by_words_finds_what_holds_them(world):
+    form = {"text": "DictReader", "query_type": "full_text"}
+    (hit,) = world.http.post("/indexes/docs/search", json=form).json()["hits"]
+    assert (hit["document_id"], hit["text_score"]) == ("csv", hit["score"])
+    assert -1 <= hit["vector_score"] <= 1
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
@@ -91,6 +98,7 @@ def test_a_search_honours_k_and_the_filter(world):
         ("/query", "[]", 422, "got []"),
         ("/indexes/nope/search", '{"text": "q"}', 404, "unknown index 'nope'"),
         ("/indexes/docs/search", '{"text": "\\ud800"}', 400, "U+D800"),
+        ("/indexes/docs/search", '{"text": "q", "query_type": "magic"}', 422, "got 'magic'"),
         ("/nope", "{}", 404, "/nope"),
     ],
 )

@@ -82,6 +82,8 @@ def test_the_environment_goes_before_the_file(load):
         (changed("chains.docs.min_score", 2), ("chains.docs.min_score", "got 2", "equal to 1")),
         (changed("chains.docs.features", {"user_view": "u", "document_view": "d"}),
          ("chains.docs.features", "no section 'features'")),
+        (changed("chains.docs.rerank.model", "embed"), ("chains.docs.rerank.model", "'embed'")),
+        (changed("chains.docs.retrieval", "magic"), ("chains.docs.retrieval", "'magic'", "hybrid")),
         (changed("gateway.host", "0.0.0.0"), ("gateway.host", "'0.0.0.0'", "'127.0.0.1'")),
         ("a: [", ("not valid YAML",)),
         ("just text", ("mapping", "'just text'")),

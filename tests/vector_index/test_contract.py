@@ -21,7 +21,7 @@ EVERYONE, delta, passage, settings, source, unit = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["memory", "exact", "flat"])
+@pytest.fixture(params=["memory", "exact", "flat", "ivf_sq8", "hnsw", "auto"])
 def index(request, tmp_path):
     if request.param == "memory":
         return InMemoryIndex(settings())

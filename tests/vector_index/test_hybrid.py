@@ -1,4 +1,4 @@
-"""Both legs as one search: fusing their hits, and the index in memory that does it."""
+"""Both legs as one search: fusing their hits, and the indexes that do it."""
 
 import importlib.util
 import math
@@ -8,9 +8,11 @@ import pytest
 
 from vector_index.errors import InvalidQuery
 from vector_index.filters import parse_filter
-from vector_index.hybrid import LegWeights, fuse, leg_depth
+from vector_index.hybrid import fuse, leg_depth
+from vector_index.local import LocalIndex
 from vector_index.memory import InMemoryIndex
 from vector_index.passages import Access, Hit
+from vector_index.query import LegWeights
 
 _spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
 by_hand = importlib.util.module_from_spec(_spec)
@@ -23,9 +25,12 @@ EVERYONE, delta, passage, settings, source, unit = (
 A, B, C = passage("a"), passage("b"), passage("c")
 
 
-@pytest.fixture
-def index(four):
-    index = InMemoryIndex(settings())
+@pytest.fixture(params=["memory", "flat", "hnsw"])
+def index(request, four, tmp_path):
+    if request.param == "memory":
+        index = InMemoryIndex(settings())
+    else:
+        index = LocalIndex(tmp_path / "docs", settings(request.param))
     index.publish(four, source())
     return index
 
@@ -95,6 +100,24 @@ def test_filters_and_access_hold_in_every_kind_of_search(index, mode):
     assert sorted(ids(found.hits)) == ["a", "c"]
     board = Access("acme", frozenset({"board"}))
     assert ids(index.search(unit(1, 0), access=board, **options).hits) == ["secret"]
+
+
+def test_a_hit_that_only_words_found_still_carries_its_cosine(index):
+    def found(vector, text="c", mode="full_text"):
+        (hit,) = index.search(vector, k=1, access=EVERYONE, text=text, mode=mode).hits
+        return hit
+
+    assert (found(None).vector_score, found(None).text_score) == (None, found(None).score)
+    assert found(unit(1, 0)).vector_score == pytest.approx(0.6)
+    assert found(unit(1, 0), text=None, mode="ann").vector_score == pytest.approx(1.0)
+
+
+def test_full_text_stays_right_over_many_publishes_and_merges(index):
+    for version in range(1, 25):
+        body = passage(f"d{version % 5}", kind="module")
+        index.publish(delta([(body, unit(0, 1))], removed=["a"]), source(version))
+    found = index.search(None, k=100, access=EVERYONE, text="text of", mode="full_text")
+    assert sorted(ids(found.hits)) == ["b", "c", "d0", "d1", "d2", "d3", "d4"]
 
 
 def test_replaced_and_removed_documents_leave_the_full_text(index):
