@@ -9,22 +9,18 @@ no person wrote or picked a question; the draws are seeded.
 
 import random
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-import pyarrow as pa
+from functools import partial
+from typing import get_args
 
 from headrace import assembly
 from headrace.settings import load_settings
-from llm_endpoint.embedding import Embedder
 from pipelines.demo_table import DEMO_TENANT, EVERYONE, MAINTAINERS, demo_rows
-from vector_index.fulltext import TantivyText, extend_fulltext, open_fulltext
+from rag_chain.retrieval import Retriever
 from vector_index.fulltext.tokens import tokens
-from vector_index.hybrid import fuse, leg_depth
-from vector_index.local import LocalIndex
-from vector_index.passages import Access, Hit, passage_from_row
+from vector_index.passages import Access, Hit
+from vector_index.query import QueryType
 
 INDEX = "docs"
 QUESTIONS = 100
@@ -41,11 +37,8 @@ def main() -> None:
     settings = load_settings()
     embedder = assembly.build_embedder(settings, "minilm")
     index = assembly.open_index(settings, INDEX, embedder)
-    passages = read_passages(settings.state_dir / "indexes" / INDEX)
-    with tempfile.TemporaryDirectory() as folder:
-        extend_fulltext(Path(folder), parent=None, passages=passages, gone=())
-        text = open_fulltext(Path(folder), has_tenant=True, has_groups=True)
-    searches = build_searches(embedder, index, text, passages)
+    retriever = Retriever(index, embedder)
+    searches = {mode: partial(search, retriever, mode) for mode in get_args(QueryType)}
     draw = random.Random(SEED)
     verbatim = draw_questions(draw)
     sets = {
@@ -53,43 +46,17 @@ def main() -> None:
         "half the words": [(half(question, draw), key) for question, key in verbatim],
         "misspelt": [(misspelt(question, draw), key) for question, key in verbatim],
     }
-    print(f"{QUESTIONS} questions, {passages.num_rows} passages, seed {SEED}")
+    print(f"{QUESTIONS} questions, {len(index.documents())} documents, seed {SEED}")
     for name, questions in sets.items():
         print(f"  for example: {questions[0][0]!r}")
-        for mode, search in searches.items():
-            recall, reciprocal = measure(search, questions)
+        for mode, searched in searches.items():
+            recall, reciprocal = measure(searched, questions)
             print(f"{name:16} {mode:10} recall@{K} {recall:.2f}  MRR@{K} {reciprocal:.3f}")
 
 
-def build_searches(
-    embedder: Embedder, index: LocalIndex, text: TantivyText, passages: pa.Table
-) -> dict[str, Search]:
-    """The three kinds of search, each a function of the question."""
-    rows = {(row["document_id"], row["ordinal"]): row for row in passages.to_pylist()}
-
-    def ann(question: str, k: int = K) -> Sequence[Hit]:
-        vector = embedder.embed_queries([question])[0]
-        return index.search(vector, k=k, access=ASKER).hits
-
-    def full_text(question: str, k: int = K) -> Sequence[Hit]:
-        found = text.search(question, k, access=ASKER, is_allowed=lambda *_: True)
-        return [
-            Hit(passage_from_row(rows[hit.document_id, hit.ordinal]), hit.score) for hit in found
-        ]
-
-    def hybrid(question: str) -> Sequence[Hit]:
-        depth = leg_depth(K)
-        return fuse(ann(question, depth), full_text(question, depth), K)
-
-    return {"ann": ann, "full_text": full_text, "hybrid": hybrid}
-
-
-def read_passages(home: Path) -> pa.Table:
-    """The passages of the live generation; the demo's has no tombstones."""
-    folder = home / "generations" / (home / "CURRENT").read_text(encoding="utf-8").strip()
-    files = sorted(folder.glob("passages/*.arrow"))
-    tables = [pa.ipc.open_file(path).read_all() for path in files if ".documents." not in path.name]
-    return pa.concat_tables(tables)
+def search(retriever: Retriever, mode: QueryType, question: str) -> Sequence[Hit]:
+    """The K best hits of that kind of search."""
+    return retriever.find(question, k=K, access=ASKER, where=None, mode=mode).hits
 
 
 def draw_questions(draw: random.Random) -> list[tuple[str, str]]:

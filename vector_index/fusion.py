@@ -7,8 +7,8 @@ from typing import TypeVar
 # learning methods", SIGIR 2009: they fixed it at 60 and found the choice not critical.
 RANK_OFFSET = 60
 
-# Passages are ranked by (document id, ordinal).
-Key = TypeVar("Key", bound=tuple[str, int])
+# Passages are ranked by (document id, ordinal), or by where a segment holds them.
+Key = TypeVar("Key", bound=tuple[str, int] | tuple[int, int])
 
 
 def reciprocal_rank_fusion(

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from vector_index.checks import check_query
 from vector_index.filters import Filter
 from vector_index.fulltext import FullText, open_fulltext
-from vector_index.hybrid import find
+from vector_index.hybrid import Leg, find, hits_of
 from vector_index.manifest import Manifest, read_manifest, verify_files
 from vector_index.masks import Mask
-from vector_index.passages import Access, Hit, SearchResult
+from vector_index.passages import Access, Passage, SearchResult
 from vector_index.plan import nearest
 from vector_index.query import Wanted
 from vector_index.segment import Segment, open_segment
@@ -24,8 +24,8 @@ _ACCESS_MASKS = 64
 
 FULLTEXT = "fulltext"
 
-# Score, number of the segment, row in it.
-_Found = tuple[float, int, int]
+# Number of the segment, row in it.
+_Place = tuple[int, int]
 
 
 class Generation:
@@ -45,13 +45,14 @@ class Generation:
         if wanted.vector is not None:
             check_query(wanted.vector, wanted.k, self.manifest.settings.embedder.dim)
         allowed = [self._allowed(number, access, where) for number in range(len(self.segments))]
-        hits = find(
+        found = find(
             wanted,
             nearest=lambda vector, k: self._nearest(vector, k, allowed),
             with_words=lambda text, k: self._with_words(text, k, access, allowed),
             cosine=self._cosine,
         )
-        return SearchResult(hits, self.manifest.version())
+        passages = self._passages([one.ref for one in found])
+        return SearchResult(hits_of(found, passages, wanted.k), self.manifest.version())
 
     def documents(self) -> dict[str, str]:
         """Document id to content hash of every live document."""
@@ -76,50 +77,49 @@ class Generation:
 
     def _nearest(
         self, vector: NDArray[np.float32], k: int, allowed: list[Mask | None]
-    ) -> list[Hit]:
-        found: list[_Found] = []
+    ) -> Leg[_Place]:
+        found: Leg[_Place] = []
         for number, segment in enumerate(self.segments):
             scores, rows = nearest(segment.vectors, vector[None], k, allowed=allowed[number])
-            found += [
-                (s, number, r) for s, r in zip(scores[0].tolist(), rows[0].tolist(), strict=True)
-            ]
-        found.sort(key=lambda entry: -entry[0])
-        return self._hits(found[:k])
+            pairs = zip(scores[0].tolist(), rows[0].tolist(), strict=True)
+            found += [((number, row), score) for score, row in pairs]
+        found.sort(key=lambda entry: -entry[1])
+        return found[:k]
 
     def _with_words(
         self, text: str, k: int, access: Access, allowed: list[Mask | None]
-    ) -> list[Hit]:
+    ) -> Leg[_Place]:
+        places: dict[tuple[str, int], _Place] = {}
+
         def is_allowed(document_id: str, ordinal: int) -> bool:
-            number, row = self._find(document_id, ordinal)
+            number, row = places[document_id, ordinal] = self._find(document_id, ordinal)
             mask = allowed[number] if number >= 0 else None
             # Checked again here: what full text knows of access and deletes is not trusted alone.
             return number >= 0 and (mask is None or bool(mask[row]))
 
         found = self._text.search(text, k, access=access, is_allowed=is_allowed)
-        return self._hits([(hit.score, *self._find(hit.document_id, hit.ordinal)) for hit in found])
+        return [(places[hit.document_id, hit.ordinal], hit.score) for hit in found]
 
-    def _find(self, document_id: str, ordinal: int) -> tuple[int, int]:
-        """Segment and row of a live passage, (-1, -1) where there is none."""
+    def _find(self, document_id: str, ordinal: int) -> _Place:
+        """Where a live passage is, (-1, -1) where there is none."""
         for number, segment in enumerate(self.segments):
             if (row := segment.find(document_id, ordinal)) >= 0:
                 return number, row
         return -1, -1
 
-    def _cosine(self, hit: Hit, vector: NDArray[np.float32]) -> float:
-        number, row = self._find(hit.passage.document_id, hit.passage.ordinal)
+    def _cosine(self, place: _Place, vector: NDArray[np.float32]) -> float:
+        number, row = place
         return float(self.segments[number].vectors.reconstruct(np.array([row]))[0] @ vector)
 
-    def _hits(self, found: list[_Found]) -> list[Hit]:
-        """Hits of (score, segment, row), best first; one read of each segment, not of each row."""
-        hits: list[Hit] = []
+    def _passages(self, places: list[_Place]) -> list[Passage]:
+        """The passages at these places, in their order; one read of each segment, not of each."""
+        found: dict[_Place, Passage] = {}
         for number, segment in enumerate(self.segments):
-            mine = [(score, row) for score, s, row in found if s == number]
-            passages = segment.passages_at([row for _, row in mine]) if mine else []
-            hits += [
-                Hit(passage, score) for passage, (score, _) in zip(passages, mine, strict=True)
-            ]
-        hits.sort(key=lambda hit: (-hit.score, hit.passage.document_id, hit.passage.ordinal))
-        return hits
+            rows = [row for s, row in places if s == number]
+            if rows:
+                read = zip(rows, segment.passages_at(rows), strict=True)
+                found.update({(number, row): passage for row, passage in read})
+        return [found[place] for place in places]
 
     def _allowed(self, number: int, access: Access, where: Filter | None) -> Mask | None:
         visible = self._visible(access)[number]

@@ -10,11 +10,10 @@ from vector_index.checks import check_delta, check_query
 from vector_index.errors import IndexNotFound
 from vector_index.filters import Filter, matches
 from vector_index.fulltext import MemoryText
-from vector_index.hybrid import find
+from vector_index.hybrid import Leg, find, hits_of
 from vector_index.manifest import IndexSettings
 from vector_index.passages import (
     Access,
-    Hit,
     IndexDelta,
     IndexVersion,
     MetadataType,
@@ -24,6 +23,8 @@ from vector_index.passages import (
     passage_from_row,
 )
 from vector_index.query import EQUAL, LegWeights, QueryType, Wanted
+
+_Key = tuple[str, int]
 
 
 class InMemoryIndex:
@@ -58,13 +59,14 @@ class InMemoryIndex:
     ) -> SearchResult:
         """As `VectorIndex.search`; full text needs `text` and no vector, hybrid needs both."""
         version = self.version()
-        hits = find(
+        found = find(
             Wanted(vector, text, mode, k, weights),
             nearest=lambda wanted, depth: self._nearest(wanted, depth, access, where),
             with_words=lambda words, depth: self._with_words(words, depth, access, where),
-            cosine=self._cosine,
+            cosine=lambda key, wanted: float(self._row(key)[1] @ wanted),
         )
-        return SearchResult(hits, version)
+        passages = [self._row(one.ref)[0] for one in found]
+        return SearchResult(hits_of(found, passages, k), version)
 
     def documents(self) -> Mapping[str, str]:
         return dict(self._documents)
@@ -89,32 +91,29 @@ class InMemoryIndex:
 
     def _nearest(
         self, vector: NDArray[np.float32], k: int, access: Access, where: Filter | None
-    ) -> list[Hit]:
+    ) -> Leg[_Key]:
         check_query(vector, k, self._settings.embedder.dim)
-        hits = [
-            Hit(passage, float(stored @ vector))
+        found = [
+            ((passage.document_id, passage.ordinal), float(stored @ vector))
             for rows in self._rows.values()
             for passage, stored in rows
             if self._may_see(passage, access)
             and (where is None or matches(where, passage.metadata))
         ]
-        hits.sort(key=lambda hit: (-hit.score, hit.passage.document_id, hit.passage.ordinal))
-        return hits[:k]
+        found.sort(key=lambda entry: (-entry[1], entry[0]))
+        return found[:k]
 
-    def _with_words(self, text: str, k: int, access: Access, where: Filter | None) -> list[Hit]:
+    def _with_words(self, text: str, k: int, access: Access, where: Filter | None) -> Leg[_Key]:
         def satisfies(document_id: str, ordinal: int) -> bool:
-            return where is None or matches(where, self._passage(document_id, ordinal).metadata)
+            passage, _ = self._row((document_id, ordinal))
+            return where is None or matches(where, passage.metadata)
 
         found = self._text.search(text, k, access=access, is_allowed=satisfies)
-        return [Hit(self._passage(hit.document_id, hit.ordinal), hit.score) for hit in found]
+        return [((hit.document_id, hit.ordinal), hit.score) for hit in found]
 
-    def _cosine(self, hit: Hit, vector: NDArray[np.float32]) -> float:
-        rows = self._rows[hit.passage.document_id]
-        return next(float(stored @ vector) for passage, stored in rows if passage == hit.passage)
-
-    def _passage(self, document_id: str, ordinal: int) -> Passage:
-        rows = self._rows[document_id]
-        return next(passage for passage, _ in rows if passage.ordinal == ordinal)
+    def _row(self, key: _Key) -> tuple[Passage, NDArray[np.float32]]:
+        document_id, ordinal = key
+        return next(row for row in self._rows[document_id] if row[0].ordinal == ordinal)
 
     def _may_see(self, passage: Passage, access: Access) -> bool:
         if self._settings.has_tenant and passage.tenant != access.tenant:

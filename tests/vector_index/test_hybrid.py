@@ -8,10 +8,10 @@ import pytest
 
 from vector_index.errors import InvalidQuery
 from vector_index.filters import parse_filter
-from vector_index.hybrid import fuse, leg_depth
+from vector_index.hybrid import Found, fuse, hits_of, leg_depth
 from vector_index.local import LocalIndex
 from vector_index.memory import InMemoryIndex
-from vector_index.passages import Access, Hit
+from vector_index.passages import Access
 from vector_index.query import LegWeights
 
 _spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
@@ -22,7 +22,7 @@ EVERYONE, delta, passage, settings, source, unit = (
     by_hand.unit,
 )  # fmt: skip
 
-A, B, C = passage("a"), passage("b"), passage("c")
+A, B, C = ("a", 0), ("b", 0), ("c", 0)
 
 
 @pytest.fixture(params=["memory", "flat", "hnsw"])
@@ -39,26 +39,35 @@ def ids(hits):
     return [hit.passage.document_id for hit in hits]
 
 
-def test_fused_hits_carry_the_scores_of_the_legs_that_found_them():
-    hits = fuse([Hit(A, 0.9), Hit(B, 0.8)], [Hit(B, 7.0), Hit(C, 3.0)], 10)
-    assert hits == (
-        Hit(B, 1 / 62 + 1 / 61, vector_score=0.8, text_score=7.0),
-        Hit(A, 1 / 61, vector_score=0.9),
-        Hit(C, 1 / 62, text_score=3.0),
-    )
+def refs(found):
+    return [key for one in found for key, _ in [one.ref]]
 
 
-def test_k_bounds_the_fused_hits_and_equal_ones_are_ordered_by_passage():
-    assert ids(fuse([Hit(C, 1.0)], [Hit(A, 1.0)], 10)) == ["a", "c"]
-    assert ids(fuse([Hit(C, 1.0)], [Hit(A, 1.0)], 1)) == ["a"]
-    assert fuse([], [], 5) == ()
+def test_what_is_fused_carries_the_scores_of_the_legs_that_found_it():
+    assert fuse([(A, 0.9), (B, 0.8)], [(B, 7.0), (C, 3.0)], 10) == [
+        Found(B, 1 / 62 + 1 / 61, vector_score=0.8, text_score=7.0),
+        Found(A, 1 / 61, vector_score=0.9, text_score=None),
+        Found(C, 1 / 62, vector_score=None, text_score=3.0),
+    ]
+
+
+def test_k_bounds_what_is_fused_but_for_what_ties_with_the_last():
+    assert refs(fuse([(C, 1.0), (B, 0.5)], [(A, 1.0)], 1)) == ["a", "c"]
+    assert refs(fuse([(C, 1.0), (B, 0.5)], [(A, 1.0)], 3)) == ["a", "c", "b"]
+    assert fuse([], [], 5) == []
+
+
+def test_ties_are_ordered_by_passage_and_then_cut_at_k():
+    found = fuse([(C, 1.0)], [(A, 1.0)], 1)
+    passages = [passage(key) for key in refs(found)]
+    assert ids(hits_of(found, passages, 1)) == ["a"]
 
 
 def test_weights_turn_the_balance():
-    legs = [Hit(A, 1.0), Hit(B, 0.5)], [Hit(B, 2.0), Hit(C, 1.0)]
-    assert ids(fuse(*legs, 3, LegWeights(ann=3.0, full_text=1.0)))[0] == "b"
-    assert ids(fuse(*legs, 3, LegWeights(ann=1.0, full_text=0.0))) == ["a", "b", "c"]
-    assert ids(fuse(*legs, 3, LegWeights(ann=0.0, full_text=1.0)))[:2] == ["b", "c"]
+    legs = [(A, 1.0), (B, 0.5)], [(B, 2.0), (C, 1.0)]
+    assert refs(fuse(*legs, 3, LegWeights(ann=3.0, full_text=1.0)))[0] == "b"
+    assert refs(fuse(*legs, 3, LegWeights(ann=1.0, full_text=0.0))) == ["a", "b", "c"]
+    assert refs(fuse(*legs, 3, LegWeights(ann=0.0, full_text=1.0)))[:2] == ["b", "c"]
 
 
 @pytest.mark.parametrize("weights", [(0, 0), (-1, 1), (math.nan, 1), (1, math.inf)])
@@ -68,7 +77,7 @@ def test_weights_that_make_no_sense_are_refused(weights):
 
 
 def test_legs_look_further_than_k_and_no_further_than_the_bound():
-    assert [leg_depth(k) for k in (1, 10, 60, 1000)] == [100, 100, 120, 1000]
+    assert [leg_depth(k) for k in (1, 10, 60, 1000)] == [50, 50, 120, 1000]
 
 
 def test_full_text_finds_by_words_and_needs_no_vector(index):
@@ -84,7 +93,8 @@ def test_hybrid_fuses_the_two_kinds_of_search(index):
     words = index.search(None, text="b", mode="full_text", **options).hits
     hybrid = index.search(unit(1, 0), text="b", mode="hybrid", **options).hits
     assert (ids(ann), ids(words)) == (["a", "b", "c"], ["b"])
-    assert hybrid == fuse(ann, words, 10)
+    assert [hit.score for hit in hybrid] == pytest.approx([1 / 62 + 1 / 61, 1 / 61, 1 / 63])
+    assert (hybrid[0].vector_score, hybrid[0].text_score) == (ann[1].score, words[0].score)
     assert ids(hybrid) == ["b", "a", "c"]
     weighted = index.search(
         unit(1, 0), text="b", mode="hybrid", weights=LegWeights(full_text=0.0), **options
