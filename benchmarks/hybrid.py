@@ -17,7 +17,7 @@ from typing import get_args
 from headrace import assembly
 from headrace.settings import load_settings
 from pipelines.demo_table import DEMO_TENANT, EVERYONE, MAINTAINERS, demo_rows
-from rag_chain.retrieval import Retriever
+from rag_chain.retrieval import Lookup, Retriever
 from vector_index.fulltext.tokens import tokens
 from vector_index.passages import Access, Hit
 from vector_index.query import QueryType
@@ -56,7 +56,7 @@ def main() -> None:
 
 def search(retriever: Retriever, mode: QueryType, question: str) -> Sequence[Hit]:
     """The K best hits of that kind of search."""
-    return retriever.find(question, k=K, access=ASKER, where=None, mode=mode).hits
+    return retriever.find(Lookup(question, K, ASKER, mode=mode)).hits
 
 
 def draw_questions(draw: random.Random) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from gateway.wire import (
 from rag_chain.answer import Answer
 from rag_chain.chain import Chain
 from rag_chain.question import Question
-from rag_chain.retrieval import Retriever
+from rag_chain.retrieval import Lookup, Retriever
 from vector_index.filters import Filter, parse_filter
 from vector_index.passages import Access
 
@@ -130,9 +130,8 @@ async def search(name: str, form: SearchRequest, request: Request) -> Response:
     backend = _backend(request)
     retriever = backend.retriever(name)
     where = _where(retriever, form.filter)
-    found = await retriever.search(
-        form.text, access=backend.access, k=form.k, where=where, mode=form.query_type
-    )
+    lookup = Lookup(form.text, form.k, backend.access, where, form.query_type)
+    found = await retriever.search(lookup)
     hits = [HitForm.of(hit) for hit in found.hits]
     response = SearchResponse(hits=hits, version=VersionForm.of(found.version))
     return _json(response.model_dump_json())

@@ -34,8 +34,9 @@ class Answer:
     """An answer and its provenance. `is_known` is false when no passage was relevant.
 
     id: `ans_` and 32 hex digits, new for every answer. chain: the name of the chain that made it.
-    timings_s: seconds per stage (retrieve, features, prompt, generate). features: what is known
-    about the user and the documents in the prompt, with age; a stale one changed nothing.
+    timings_s: seconds per stage (embed, search, rerank, features, prompt, generate). features:
+    what is known about the user and the documents in the prompt, with age; a stale one changed
+    nothing.
     lag: how far the table was ahead of the index when the answer was made, None where nobody
     measured it.
     """

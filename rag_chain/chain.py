@@ -3,7 +3,7 @@
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from feature_store.features import Feature
@@ -14,7 +14,7 @@ from rag_chain.enrichment import Enriched, FeatureSource, enrich
 from rag_chain.errors import InvalidUser
 from rag_chain.prompt import build_prompt
 from rag_chain.question import Question, check_question, check_user
-from rag_chain.retrieval import Retriever
+from rag_chain.retrieval import Lookup, Retriever
 from rag_chain.second_stage import SecondStage, base_scores, by_score
 from vector_index.checks import check_k
 from vector_index.passages import Hit, IndexVersion, Lag, SearchResult, cosine_of
@@ -124,53 +124,71 @@ class Chain:
         check_k(k)
         if question.user is not None:
             self._check_user(question.user)
-        found, timings = await self.retriever.off_loop(lambda: self._retrieve(question, k))
-        enriched = await self._rank(question, found.hits, timings)
-        started = time.perf_counter()
-        messages, kept = await build_prompt(
-            question.text,
-            enriched.hits[:k],
-            profile=enriched.profile,
-            budget_tokens=self._limits.prompt_tokens,
-            count_tokens=self._generator.count_tokens,
-        )
-        timings["prompt"] = time.perf_counter() - started
+        timings: dict[str, float] = {}
+        found, enriched = await self._ranked(question, k, timings)
+        with _timed(timings, "prompt"):
+            messages, kept = await build_prompt(
+                question.text,
+                enriched.hits[:k],
+                profile=enriched.profile,
+                budget_tokens=self._limits.prompt_tokens,
+                count_tokens=self._generator.count_tokens,
+            )
         return Prepared(messages, kept, found.version, enriched.features(kept), timings)
 
-    def _retrieve(self, question: Question, k: int) -> tuple[SearchResult, dict[str, float]]:
-        """What may be relevant, by cosine, and the seconds it took to find."""
-        started = time.perf_counter()
+    async def _ranked(
+        self, question: Question, k: int, timings: dict[str, float]
+    ) -> tuple[SearchResult, Enriched]:
+        """What was found, and what of it is relevant, in its final order."""
+        off_loop = self.retriever.off_loop
+        if (stage := self._second_stage) is None:
+            # In one go: a change of threads costs as much as reading a feature.
+            return await off_loop(lambda: self._found_and_ranked(question, k, timings))
+        found = await off_loop(lambda: self._found(question, k, timings))
+        hits = self._relevant(found)
+        with _timed(timings, "rerank"):
+            scores = await base_scores(question.text, hits, stage)
+        return found, await off_loop(lambda: self._enriched(question, hits, scores, timings))
+
+    def _found_and_ranked(
+        self, question: Question, k: int, timings: dict[str, float]
+    ) -> tuple[SearchResult, Enriched]:
+        found = self._found(question, k, timings)
+        hits = self._relevant(found)
+        return found, self._enriched(question, hits, self._first_scores(hits), timings)
+
+    def _found(self, question: Question, k: int, timings: dict[str, float]) -> SearchResult:
+        """More than k where something may still change their order."""
         candidates = k if self._features is None else k * _CANDIDATES_PER_HIT
         if self._second_stage is not None:
             candidates = max(candidates, self._second_stage.candidates)
-        found = self.retriever.find(
+        lookup = Lookup(
             question.text,
-            k=min(candidates, MAX_K),
-            access=question.access,
-            where=question.where,
-            mode=self._limits.mode,
-            weights=self._limits.weights,
+            min(candidates, MAX_K),
+            question.access,
+            question.where,
+            self._limits.mode,
+            self._limits.weights,
         )
-        return found, {"retrieve": time.perf_counter() - started}
+        with _timed(timings, "embed"):
+            vector = self.retriever.embed(question.text)
+        with _timed(timings, "search"):
+            return self.retriever.look_up(vector, lookup)
 
-    async def _rank(
-        self, question: Question, found: tuple[Hit, ...], timings: dict[str, float]
+    def _relevant(self, found: SearchResult) -> tuple[Hit, ...]:
+        return tuple(hit for hit in found.hits if cosine_of(hit) >= self._limits.min_score)
+
+    def _enriched(
+        self,
+        question: Question,
+        hits: tuple[Hit, ...],
+        scores: tuple[float, ...],
+        timings: dict[str, float],
     ) -> Enriched:
-        """What is relevant, in its final order; adds the seconds of each step to `timings`."""
-        hits = tuple(hit for hit in found if cosine_of(hit) >= self._limits.min_score)
-        scores = self._first_scores(hits)
-        if (stage := self._second_stage) is not None:
-            started = time.perf_counter()
-            scores = await base_scores(question.text, hits, stage)
-            timings["rerank"] = time.perf_counter() - started
-        if (features := self._features) is None:
+        if self._features is None:
             return Enriched(by_score(hits, scores))
-        started = time.perf_counter()
-        enriched = await self.retriever.off_loop(
-            lambda: enrich(hits, question.user, features, scores=scores)
-        )
-        timings["features"] = time.perf_counter() - started
-        return enriched
+        with _timed(timings, "features"):
+            return enrich(hits, question.user, self._features, scores=scores)
 
     def _first_scores(self, hits: tuple[Hit, ...]) -> tuple[float, ...]:
         """What ranks the hits before a second stage and features: at most 1.0 but for BM25.
@@ -217,3 +235,10 @@ class Chain:
             features=prepared.features,
             lag=self._lag(),
         )
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    timings[step] = time.perf_counter() - started

@@ -3,7 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llm_endpoint.embedding.protocol import Embedder
 from rag_chain.question import check_question
@@ -14,6 +18,18 @@ from vector_index.protocol import VectorIndex
 from vector_index.query import EQUAL, LegWeights, QueryType
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What is looked for, who may see it, and how; see VectorIndex.search."""
+
+    text: str
+    k: int
+    access: Access
+    where: Filter | None = None
+    mode: QueryType = "ann"
+    weights: LegWeights = EQUAL
 
 
 class Retriever:
@@ -27,41 +43,35 @@ class Retriever:
         self._embedder = embedder
         self._executor = executor
 
-    async def search(
-        self,
-        text: str,
-        *,
-        k: int,
-        access: Access,
-        where: Filter | None = None,
-        mode: QueryType = "ann",
-        weights: LegWeights = EQUAL,
-    ) -> SearchResult:
+    async def search(self, lookup: Lookup) -> SearchResult:
         """The k passages that fit the text best, best first, off the event loop.
 
         Raises InvalidQuestion, or an error of the rooms below.
         """
-        check_question(text)
+        check_question(lookup.text)
         # A k that the index would refuse must not cost an embedding first.
-        check_k(k)
-        return await self.off_loop(
-            lambda: self.find(text, k=k, access=access, where=where, mode=mode, weights=weights)
-        )
+        check_k(lookup.k)
+        return await self.off_loop(lambda: self.find(lookup))
 
-    def find(
-        self,
-        text: str,
-        *,
-        k: int,
-        access: Access,
-        where: Filter | None,
-        mode: QueryType = "ann",
-        weights: LegWeights = EQUAL,
-    ) -> SearchResult:
+    def find(self, lookup: Lookup) -> SearchResult:
         """As `search`, in the calling thread and unchecked. Every hit carries its cosine."""
-        vector = self._embedder.embed_queries([text])[0]
+        return self.look_up(self.embed(lookup.text), lookup)
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        """The vector of a question, float32 (dim,)."""
+        vector: NDArray[np.float32] = self._embedder.embed_queries([text])[0]
+        return vector
+
+    def look_up(self, vector: NDArray[np.float32], lookup: Lookup) -> SearchResult:
+        """As `find`, with the text's vector at hand."""
         return self.index.search(
-            vector, k=k, access=access, where=where, text=text, mode=mode, weights=weights
+            vector,
+            k=lookup.k,
+            access=lookup.access,
+            where=lookup.where,
+            text=lookup.text,
+            mode=lookup.mode,
+            weights=lookup.weights,
         )
 
     async def off_loop(self, work: Callable[[], _T]) -> _T:

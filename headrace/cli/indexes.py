@@ -11,7 +11,7 @@ from headrace.cli.progress import bar
 from headrace.settings import Settings, load_settings
 from pipelines.sync import SyncReport, sync
 from rag_chain.question import check_question
-from rag_chain.retrieval import Retriever
+from rag_chain.retrieval import Lookup, Retriever
 from vector_index.checks import check_k
 from vector_index.filters import parse_filter
 from vector_index.query import check_query_type
@@ -62,13 +62,8 @@ def run_search(
     embedder = assembly.build_embedder(settings, assembly.index_section(settings, name).embedder)
     index = assembly.open_index(settings, name, embedder)
     tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
-    found = Retriever(index, embedder).find(
-        text,
-        k=k,
-        access=assembly.access_of(settings),
-        where=tree,
-        mode=check_query_type(query_type),
-    )
+    access, mode = assembly.access_of(settings), check_query_type(query_type)
+    found = Retriever(index, embedder).find(Lookup(text, k, access, tree, mode))
     if as_json:
         print(json_module.dumps(dataclasses.asdict(found), default=str))
         return

@@ -40,7 +40,7 @@ def test_an_answer_is_typed_down_to_its_last_part(headrace):
     assert answer.lag == Lag(2, 5.0)
     assert isinstance(answer.usage, Usage)
     assert answer.usage.completion_tokens == 10
-    assert set(answer.timings_s) == {"retrieve", "features", "prompt", "generate"}
+    assert set(answer.timings_s) == {"embed", "search", "features", "prompt", "generate"}
 
 
 def test_a_users_features_come_with_the_answer(headrace):

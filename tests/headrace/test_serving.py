@@ -26,7 +26,7 @@ def test_a_question_over_http_is_answered_with_a_citation_and_its_provenance(wor
     assert answer["version"]["table_version"] == 0
     assert answer["lag"] == {"versions": 0, "seconds": 0.0}
     assert answer["usage"]["completion_tokens"] > 0
-    assert set(answer["timings_s"]) == {"retrieve", "features", "prompt", "generate"}
+    assert set(answer["timings_s"]) == {"embed", "search", "features", "prompt", "generate"}
     assert (answer["chain"], answer["id"][:4]) == ("docs", "ans_")
 
 
@@ -45,7 +45,7 @@ def test_without_generation_the_passages_and_the_prompt_come_back(world):
     prepared = world.ask(generate=False).json()
     assert prepared["passages"][0]["document_id"] == "csv"
     assert world.workspace.rows["csv"] in prepared["messages"][-1]["content"]
-    assert set(prepared["timings_s"]) == {"retrieve", "features", "prompt"}
+    assert set(prepared["timings_s"]) == {"embed", "search", "features", "prompt"}
 
 
 def test_features_of_the_user_and_the_documents_are_named_with_their_age(world):

@@ -99,7 +99,7 @@ def test_an_answer_says_what_it_was_built_from(ask):
     assert "[9]" not in answer.text
     assert (answer.version.source.version, answer.lag) == (7, Lag(2, 5.0))
     assert (answer.model, answer.chain) == ("scripted", "docs")
-    assert set(answer.timings_s) == {"retrieve", "prompt", "generate"}
+    assert set(answer.timings_s) == {"embed", "search", "prompt", "generate"}
 
 
 def test_a_stream_ends_with_the_answer_whose_citations_are_checked(ask):
@@ -151,7 +151,7 @@ def test_an_answer_names_the_features_behind_it_with_their_age(ask, features):
         ("user", "ada", "tone", "terse", 3600.0),
         ("stats", "csv", "views", 9, 0.0),
     ]
-    assert set(answer.timings_s) == {"retrieve", "features", "prompt", "generate"}
+    assert set(answer.timings_s) == {"embed", "search", "features", "prompt", "generate"}
 
 
 def test_a_user_nobody_knows_is_refused_and_no_model_is_asked(ask, features):

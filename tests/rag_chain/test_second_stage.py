@@ -165,7 +165,7 @@ def test_the_chain_finds_with_the_second_stage_what_the_search_put_behind(index)
     reranked = prepare(index, second_stage=SecondStage(WordOverlapReranker()))
     assert names(reranked.kept) == ["guide"]
     assert reranked.kept[0].score == pytest.approx(6 / np.sqrt(4 * 21), abs=1e-3)
-    assert set(reranked.timings_s) == {"retrieve", "rerank", "prompt"}
+    assert set(reranked.timings_s) == {"embed", "search", "rerank", "prompt"}
 
 
 def test_the_chain_adds_features_to_the_rerankers_score(index):
@@ -176,7 +176,7 @@ def test_the_chain_adds_features_to_the_rerankers_score(index):
         features=features({"echo": 10**6 - 1}),
     )
     assert names(found.kept) == ["echo"]
-    assert set(found.timings_s) == {"retrieve", "rerank", "features", "prompt"}
+    assert set(found.timings_s) == {"embed", "search", "rerank", "features", "prompt"}
 
 
 def test_relevance_is_judged_by_cosine_before_the_reranker_is_asked(index):
