@@ -4,17 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from feature_store.features import FeatureReader
-from headrace.settings import (
-    FeaturesSection,
-    FeatureUseSection,
-    IndexSection,
+from headrace.model_settings import (
     LlamaCppModel,
     MaxSimModel,
     OnnxModel,
     OpenAIModel,
     RemoteRerankModel,
-    Settings,
 )
+from headrace.settings import FeaturesSection, FeatureUseSection, IndexSection, Settings
 from headrace.settings_file import InvalidSettings
 from llm_endpoint import ModelCard, resolve
 from llm_endpoint.embedding.protocol import Embedder, TokenEmbedder

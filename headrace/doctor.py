@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from feature_store.errors import FeatureStoreError
 from headrace import assembly
-from headrace.settings import LlamaCppModel, MaxSimModel, OnnxModel, Settings
+from headrace.model_settings import LlamaCppModel, MaxSimModel, OnnxModel
+from headrace.settings import Settings
 from headrace.settings_file import InvalidSettings
 from llm_endpoint import LlmEndpointError, find_card, verify
 from pipelines.errors import PipelineError

@@ -1,22 +1,19 @@
 """headrace.yaml and its environment overrides, read once and checked."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from headrace.model_settings import MaxSimModel, ModelSection, Section, checked_keys
 from headrace.settings_file import InvalidSettings, check_environment, config_file, read_config
 from vector_index.kinds.protocol import KindName
 from vector_index.query import QueryType
@@ -30,76 +27,13 @@ ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]
 """A path as headrace.yaml has it: relative ones are relative to that file's folder."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, form: object) -> object:
-        return _checked_keys(form, cls.model_fields)
-
-
-class OnnxModel(_Section):
-    """An embedder on the CPU. `weights`: a catalogue name."""
-
-    task: Literal["embedding"]
-    engine: Literal["onnx"]
-    weights: str
-    threads: int = Field(2, ge=1, le=256)
-
-
-class LlamaCppModel(_Section):
-    """A generator in a child process. `context_tokens` is per request of the `parallel` ones."""
-
-    task: Literal["generation"]
-    engine: Literal["llama.cpp"]
-    weights: str
-    context_tokens: int = Field(2048, ge=256, le=131072)
-    parallel: int = Field(2, ge=1, le=64)
-    threads: int = Field(2, ge=1, le=256)
-
-
-class OpenAIModel(_Section):
-    """A generator behind any server that speaks OpenAI's protocol at `base_url` (…/v1)."""
-
-    task: Literal["generation"]
-    engine: Literal["openai"]
-    base_url: str = Field(pattern="^https?://")
-    model: str
-    api_key: SecretStr | None = None
-    context_tokens: int = Field(4096, ge=256)
-
-
-class MaxSimModel(_Section):
-    """A reranker by late interaction over the token vectors of the `embedder`."""
-
-    task: Literal["rerank"]
-    engine: Literal["maxsim"]
-    embedder: str
-
-
-class RemoteRerankModel(_Section):
-    """A reranker behind `base_url`/rerank, in the shape of Jina, Cohere and vLLM."""
-
-    task: Literal["rerank"]
-    engine: Literal["rerank-api"]
-    base_url: str = Field(pattern="^https?://")
-    model: str
-    api_key: SecretStr | None = None
-
-
-RerankModel = MaxSimModel | RemoteRerankModel
-GenerationModel = LlamaCppModel | OpenAIModel
-ModelSection = Annotated[OnnxModel | GenerationModel | RerankModel, Field(discriminator="engine")]
-
-
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """`path`: the folder of a Delta table."""
 
     path: ConfigPath
 
 
-class IndexSection(_Section):
+class IndexSection(Section):
     """Which columns of the source mean what, and how passages are cut, embedded and stored."""
 
     source: SourceSettings
@@ -115,14 +49,14 @@ class IndexSection(_Section):
     max_tokens: int = Field(200, ge=16, le=8192)
 
 
-class FeaturesSection(_Section):
+class FeaturesSection(Section):
     """Which Feast repository is read, through which of its feature services."""
 
     repo: ConfigPath
     service: str
 
 
-class PreferenceSection(_Section):
+class PreferenceSection(Section):
     """A list feature of the user, and the metadata column whose value may stand in it."""
 
     feature: str
@@ -130,31 +64,31 @@ class PreferenceSection(_Section):
     weight: float = Field(ge=-1, le=1)
 
 
-class FeatureUseSection(_Section):
+class FeatureUseSection(Section):
     """What a chain reads from the feature store; see rag_chain.enrichment.FeatureUse."""
 
     user_view: str
     document_view: str
-    document_weights: dict[str, Annotated[float, Field(ge=-1, le=1)]] = {}
+    document_weights: dict[str, Annotated[float, Field(ge=-1, le=1)]] = Field(default_factory=dict)
     prompt_features: tuple[str, ...] = ()
     preference: PreferenceSection | None = None
 
 
-class LegWeightsSection(_Section):
+class LegWeightsSection(Section):
     """How much vectors and words count in a hybrid search; see vector_index.query.LegWeights."""
 
     ann: float = Field(1.0, ge=0, le=1000)
     full_text: float = Field(1.0, ge=0, le=1000)
 
 
-class RerankSection(_Section):
+class RerankSection(Section):
     """A second stage over the `candidates` nearest passages, by a model of task rerank."""
 
     model: str
     candidates: int = Field(50, ge=1, le=1000)
 
 
-class ChainSection(_Section):
+class ChainSection(Section):
     """A retrieval-augmented chain: an index, a model, bounds; see rag_chain.chain.ChainLimits."""
 
     index: str
@@ -169,7 +103,7 @@ class ChainSection(_Section):
     features: FeatureUseSection | None = None
 
 
-class GatewaySection(_Section):
+class GatewaySection(Section):
     """Where HTTP is served. Only loopback: there are no keys yet.
 
     max_in_flight: questions and searches that may be under way at once; one more gets a 429.
@@ -181,7 +115,7 @@ class GatewaySection(_Section):
     max_in_flight: int = Field(64, ge=1, le=10_000)
 
 
-class PrincipalSection(_Section):
+class PrincipalSection(Section):
     """Who the command line and every HTTP request ask as."""
 
     tenant: str
@@ -219,7 +153,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, form: object) -> object:
-        return _checked_keys(form, cls.model_fields)
+        return checked_keys(form, cls.model_fields)
 
     @property
     def weights(self) -> Path:
@@ -270,18 +204,6 @@ def _references(settings: Settings) -> list[tuple[str, str, str, set[str]]]:
             section = set() if settings.features is None else {"features"}
             found.append((f"chains.{name}.features", "features", "section", section))
     return found
-
-
-def _checked_keys(form: object, fields: Mapping[str, object]) -> object:
-    if isinstance(form, Mapping):
-        for key, value in form.items():
-            if key not in fields:
-                raise PydanticCustomError(
-                    "unknown_key",
-                    "unknown key {key} (value {value}); allowed: {allowed}",
-                    {"key": repr(key), "value": repr(value), "allowed": ", ".join(fields)},
-                )
-    return form
 
 
 def _describe(error: ErrorDetails) -> str:

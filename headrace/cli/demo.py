@@ -13,7 +13,8 @@ from headrace.cli.ask import ask, print_answer
 from headrace.cli.indexes import describe, sync_with_bar
 from headrace.cli.models import pull_with_bar
 from headrace.cli.progress import working
-from headrace.settings import LlamaCppModel, OnnxModel, Settings, load_settings
+from headrace.model_settings import LlamaCppModel, OnnxModel
+from headrace.settings import Settings, load_settings
 from llm_endpoint import find_card
 from pipelines.demo_features import DOCUMENT_STATS, write_demo_features
 from pipelines.demo_table import write_demo_table
