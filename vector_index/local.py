@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.errors import EmbedderMismatch, IndexBusy, IndexNotFound, SettingsMismatch
+from vector_index.errors import (
+    EmbedderMismatch,
+    IndexBusy,
+    IndexCorrupt,
+    IndexNotFound,
+    SettingsMismatch,
+)
 from vector_index.filters import Filter
 from vector_index.generation import Generation, open_generation
 from vector_index.manifest import IndexSettings, Manifest, read_manifest, verify_files
@@ -33,11 +39,8 @@ def published(home: Path) -> Manifest | None:
 
     Reads nothing else, so it is quick and says nothing about the files. Raises IndexCorrupt.
     """
-    try:
-        name = (home / CURRENT).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
-    return read_manifest(home / GENERATIONS / name)
+    name = _current(home)
+    return None if name is None else read_manifest(home / GENERATIONS / name)
 
 
 def verified(home: Path) -> Manifest | None:
@@ -101,16 +104,24 @@ class LocalIndex:
         Raises IndexCorrupt when the new one is damaged, EmbedderMismatch or SettingsMismatch
         when it was built otherwise than configured; the old one then keeps serving.
         """
-        try:
-            name = (self._home / CURRENT).read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
+        name = _current(self._home)
+        if name is None or (self._live is not None and self._live.manifest.generation == name):
             return False
-        if self._live is not None and self._live.manifest.generation == name:
-            return False
-        generation = open_generation(self._home / GENERATIONS / name)
+        generation = self._open(name)
         self._check(generation.manifest.settings)
         self._live = generation
         return True
+
+    def _open(self, name: str) -> Generation:
+        """The named generation, or a newer one where that was pruned while it was opened."""
+        while True:
+            try:
+                return open_generation(self._home / GENERATIONS / name)
+            except (IndexCorrupt, OSError):
+                newer = _current(self._home)
+                if newer is None or newer == name:
+                    raise
+                name = newer
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -151,3 +162,11 @@ class LocalIndex:
                 f"run `headrace index sync {self._settings.name}`"
             )
         return self._live
+
+
+def _current(home: Path) -> str | None:
+    """The live generation's name, None before the first publish."""
+    try:
+        return (home / CURRENT).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None

@@ -1,5 +1,6 @@
 """manifest.json: what a generation holds and what it was made from."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from vector_index.kinds import KindName
 from vector_index.passages import EmbedderIdentity, IndexVersion, MetadataType, SourceVersion
 
 MANIFEST = "manifest.json"
+CHECKSUM = "manifest.json.sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +93,24 @@ _ADAPTER = TypeAdapter(Manifest)
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Writes manifest.json into the generation's folder."""
+    """Writes manifest.json and its checksum, in the form that `sha256sum -c` reads."""
     (folder / MANIFEST).write_bytes(_ADAPTER.dump_json(manifest, indent=1))
+    line = f"{sha256_of(folder / MANIFEST)}  {MANIFEST}\n"
+    (folder / CHECKSUM).write_text(line, encoding="ascii")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads manifest.json. Raises IndexCorrupt when it is missing or not of this format."""
+    """Reads manifest.json. Raises IndexCorrupt when it is missing, damaged or of another format."""
     try:
-        return _ADAPTER.validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError) as exc:
+        content = (folder / MANIFEST).read_bytes()
+        expected = (folder / CHECKSUM).read_bytes()
+    except OSError as exc:
+        raise IndexCorrupt(f"{folder.name}: {MANIFEST} cannot be read: {exc}") from exc
+    if expected != f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode():
+        raise IndexCorrupt(f"{folder.name}: {MANIFEST} differs from its checksum in {CHECKSUM}")
+    try:
+        return _ADAPTER.validate_json(content)
+    except ValidationError as exc:
         raise IndexCorrupt(
             f"{folder.name}: {MANIFEST} is not of this version's format ({exc}); remove the "
             "index's folder and sync again"
@@ -108,7 +119,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 def list_files(folder: Path) -> dict[str, FileEntry]:
     """Every file below the folder, manifest apart, with checksum and size."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    paths = sorted(
+        p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, CHECKSUM)
+    )
     return {
         str(path.relative_to(folder)): FileEntry(sha256_of(path), path.stat().st_size)
         for path in paths

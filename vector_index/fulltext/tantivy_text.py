@@ -10,8 +10,11 @@ scores drift a little from those of a fresh index; `dead_share` says how much th
 """
 
 import json
+import logging
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -42,6 +45,9 @@ _COPIED = frozenset({_META, ".managed.json"})
 # How many candidates beyond k are looked at to order equal scores by key; past it they stay in
 # the order of their rows.
 _MAX_TIES = 1000
+_REMOVALS = 100
+_REMOVAL_PAUSE_S = 0.01
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +242,24 @@ def _searcher(folder: Path) -> tantivy.Searcher:
     Tantivy writes a lock file beside what it opens, which a read-only volume refuses and a
     published generation should not grow: it opens a folder of links instead, gone at once.
     """
-    with tempfile.TemporaryDirectory(prefix="headrace-fulltext-") as links:
+    links = Path(tempfile.mkdtemp(prefix="headrace-fulltext-"))
+    try:
         for path in folder.resolve().iterdir():
             if path.suffix != ".lock":
-                os.symlink(path, Path(links) / path.name)
-        return tantivy.Index.open(links).searcher()
+                os.symlink(path, links / path.name)
+        return tantivy.Index.open(str(links)).searcher()
+    finally:
+        _remove(links)
+
+
+def _remove(links: Path) -> None:
+    """Removes the folder, also while tantivy's own thread writes its lock file once more."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(links, ignore_errors=True)
+        if not links.exists():
+            return
+        time.sleep(_REMOVAL_PAUSE_S)
+    _log.warning("temporary folder left behind: %s", links)
 
 
 def _segments(folder: Path) -> list[tuple[int, int]]:
