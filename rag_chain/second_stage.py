@@ -16,11 +16,12 @@ class SecondStage:
     """Which reranker, and how many of the nearest relevant passages it reads, 1..MAX_K.
 
     What it costs grows with `candidates`, what it can find too: it cannot lift a passage that it
-    never saw.
+    never saw. MaxSim on 2 busy cores (benchmarks/rerank.py), nDCG@10 from 0.634 by cosine: 10
+    candidates 0.670 in 255 ms, 20 candidates 0.715 in 765 ms, 50 candidates 0.722 in 1,706 ms.
     """
 
     reranker: Reranker
-    candidates: int = 50
+    candidates: int = 20
 
     def __post_init__(self) -> None:
         if not 1 <= self.candidates <= MAX_K:
