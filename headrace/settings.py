@@ -85,7 +85,7 @@ class RerankSection(Section):
     """A second stage over the `candidates` nearest passages, by a model of task rerank."""
 
     model: str
-    candidates: int = Field(50, ge=1, le=1000)
+    candidates: int = Field(20, ge=1, le=1000)
 
 
 class ChainSection(Section):
