@@ -45,3 +45,5 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/filters.py
 	$(BIN)/python benchmarks/fulltext.py
 	$(BIN)/python benchmarks/hybrid.py
+	$(BIN)/python benchmarks/kinds.py
+	$(BIN)/python benchmarks/rerank.py

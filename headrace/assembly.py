@@ -1,6 +1,7 @@
 """Settings in, working parts out: the only place that picks implementations."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from feature_store.features import FeatureReader
@@ -110,15 +111,20 @@ def open_index(settings: Settings, name: str, embedder: Embedder) -> LocalIndex:
 
     Before the first publish the table says which columns there are. Raises PipelineError.
     """
-    manifest = published(settings.state_dir / "indexes" / name)
+    manifest = published(index_home(settings, name))
     if manifest is None:
         return build_index(settings, name, embedder)
     return _index(settings, name, embedder, dict(manifest.settings.metadata_columns))
 
 
+def index_home(settings: Settings, name: str) -> Path:
+    """The folder of an index."""
+    return settings.state_dir / "indexes" / name
+
+
 def published_manifest(settings: Settings, name: str) -> Manifest:
     """What the live generation of an index says about itself. Raises IndexNotFound."""
-    manifest = published(settings.state_dir / "indexes" / name)
+    manifest = published(index_home(settings, name))
     if manifest is None:
         raise IndexNotFound(
             f"index {name!r} has not been published yet; run `headrace index sync {name}`"
@@ -224,7 +230,7 @@ def _index(
     section = index_section(settings, name)
     info = embedder.info
     return LocalIndex(
-        settings.state_dir / "indexes" / name,
+        index_home(settings, name),
         IndexSettings(
             name=name,
             kind=section.kind,

@@ -113,7 +113,7 @@ def _table(settings: Settings, name: str) -> str:
 
 
 def _index(settings: Settings, name: str) -> str:
-    manifest = verified(settings.state_dir / "indexes" / name)
+    manifest = verified(assembly.index_home(settings, name))
     if manifest is None:
         raise Unfit(f"not published yet; run `headrace index sync {name}`")
     card = find_card(_weights(settings, name))

@@ -51,6 +51,22 @@ def verified(home: Path) -> Manifest | None:
     return manifest
 
 
+@contextmanager
+def writing(home: Path) -> Iterator[None]:
+    """Holds the writer's lock of an index. Raises IndexBusy at once when another has it."""
+    home.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(home / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as exc:
+        raise IndexBusy(
+            f"another process is publishing to index {home.name!r}; try again later"
+        ) from exc
+    finally:
+        os.close(descriptor)
+
+
 class LocalIndex:
     """A VectorIndex over `<home>/CURRENT` and `<home>/generations`.
 
@@ -92,7 +108,7 @@ class LocalIndex:
         return {} if self._live is None else self._live.vectors_by_text(document_ids)
 
     def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
-        with self.writing():
+        with writing(self._home):
             self.refresh()
             publish_delta(self._home, self._settings, self._live, delta, source)
             self.refresh()
@@ -122,21 +138,6 @@ class LocalIndex:
                 if newer is None or newer == name:
                     raise
                 name = newer
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Holds the writer's lock. Raises IndexBusy at once when another process has it."""
-        self._home.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._home / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as exc:
-            raise IndexBusy(
-                f"another process is publishing to index {self._settings.name!r}; try again later"
-            ) from exc
-        finally:
-            os.close(descriptor)
 
     def _check(self, built: IndexSettings) -> None:
         old, new = built.embedder, self._settings.embedder

@@ -86,12 +86,17 @@ def publish_delta(
     return final
 
 
+def kept_generations(generations: Path) -> list[Path]:
+    """The folders of complete generations, newest first."""
+    if not generations.is_dir():
+        return []
+    entries = (entry for entry in generations.iterdir() if _is_generation(entry))
+    return sorted(entries, key=lambda entry: -_number(entry.name))
+
+
 def next_number(generations: Path) -> int:
     """One more than any generation that was ever completed here and is still kept."""
-    if not generations.is_dir():
-        return 1
-    numbers = [_number(entry.name) for entry in generations.iterdir() if _is_generation(entry)]
-    return max(numbers, default=0) + 1
+    return max((_number(entry.name) for entry in kept_generations(generations)), default=0) + 1
 
 
 def segment_kind(wanted: KindName | Literal["auto"], rows: int, dim: int) -> KindName:
@@ -235,11 +240,7 @@ def _prune(generations: Path, *, keep: Manifest) -> None:
     Readers that still map an old file keep it until they let go: the kernel holds the inode.
     """
     kept = {keep.generation, keep.parent}
-    numbered = sorted(
-        (entry for entry in generations.iterdir() if _is_generation(entry)),
-        key=lambda entry: -_number(entry.name),
-    )
-    kept |= {entry.name for entry in numbered[:KEPT_GENERATIONS]}
+    kept |= {entry.name for entry in kept_generations(generations)[:KEPT_GENERATIONS]}
     for entry in generations.iterdir():
         if entry.name not in kept:
             shutil.rmtree(entry, ignore_errors=True)

@@ -85,6 +85,30 @@ def index_status(name: str, json: Json = False) -> None:
     run_status(name, json)
 
 
+@index.command("history")
+def index_history(name: str, json: Json = False) -> None:
+    """List the kept generations, newest first."""
+    from headrace.cli.generations import run_history
+
+    run_history(name, json)
+
+
+@index.command("rollback")
+def index_rollback(name: str, generation: int) -> None:
+    """Make a kept generation live again, by its number."""
+    from headrace.cli.generations import run_rollback
+
+    run_rollback(name, generation)
+
+
+@index.command("verify")
+def index_verify(name: str, json: Json = False) -> None:
+    """Hash every file of every kept generation."""
+    from headrace.cli.generations import run_verify
+
+    run_verify(name, json)
+
+
 @models.command("list")
 def models_list(json: Json = False) -> None:
     """List the catalogue: task, engine, licence, size."""

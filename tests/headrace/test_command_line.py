@@ -56,6 +56,20 @@ def test_index_search_prints_the_nearest_passages(synced):
     assert [hit["passage"]["document_id"] for hit in found["hits"]] == ["json"]
 
 
+def test_an_index_shows_its_generations_and_goes_back_to_one(synced_workspace):
+    run = synced_workspace.run
+    DeltaTable(synced_workspace.table).delete("id = 'csv'")
+    assert run("index", "sync", "docs").returncode == 0
+    new, old = json.loads(run("index", "history", "docs", "--json").stdout)
+    assert (new["live"], new["documents"], old["live"], old["documents"]) == (True, 2, False, 3)
+    assert json.loads(run("index", "verify", "docs", "--json").stdout)["generations"] == 2
+    assert run("index", "rollback", "docs", str(old["number"])).returncode == 0
+    status = json.loads(run("index", "status", "docs", "--json").stdout)
+    assert (status["generation"], status["documents"]) == (old["generation"], 3)
+    refused = run("index", "rollback", "docs", "99")
+    assert (refused.returncode, "no generation 99 of 'docs'" in refused.stderr) == (1, True)
+
+
 def test_index_search_by_words_or_both_and_refuses_another_type(synced):
     search = ("index", "search", "docs", "DictReader", "--json", "--type")
     words = json.loads(synced.run(*search, "full_text").stdout)["hits"]
