@@ -53,9 +53,10 @@ class _Cost:
         return self.share * count + self.fixed + self.per_effort * effort
 
 
-# For one query, and for a batch, whose exact scan reads each row once for all. Measured by
-# benchmarks/kinds.py at 100,000 x 384 (AVX-512, one thread). A compressed kind scores several
-# candidates again for each row it fetches, so it drops only few.
+# For one query, and for a batch, whose exact scan reads each row once for all. Set by hand
+# from single-query sweeps over the data of benchmarks/kinds.py, 100,000 x 384, one thread of a
+# shared machine (hnsw and ivf_sq8 while it was busy); those of a batch are estimates. RaBitQ
+# scores eight candidates again for each row it fetches, so it drops only few.
 _EXACT = (_Cost(share=0.35, drop_from=0.35), _Cost(share=0.85, drop_from=0.85))
 _IVF = (_Cost(fixed=4_500, drop_from=0.4), _Cost(fixed=15_000, drop_from=0.4))
 _RABITQ = (_Cost(fixed=6_000, drop_from=0.85), _Cost(fixed=15_000, drop_from=0.85))

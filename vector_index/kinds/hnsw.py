@@ -27,8 +27,9 @@ HnswKind = Literal["hnsw", "hnsw_sq8"]
 
 # FAISS's guide to choosing an index: M of 4 to 64; 32 is IndexHNSW's own default.
 M = 32
-# 100,000 x 384 clustered rows (benchmarks/kinds.py): a graph built with 64 in 43 s gives
-# recall@10 of 0.967, 0.978, 0.984 and 0.997 when searched with 64, 96, 128 and 256.
+# 100,000 x 384 rows made as in benchmarks/kinds.py: a graph built with 64 in 43 s gives
+# recall@10 of 0.967, 0.984 and 0.997 when searched with 64, 128 and 256. That script, on another
+# draw of the data, has 0.978 with 96.
 _EF_CONSTRUCTION = 64
 _EF_SEARCH = 96
 # Candidates of hnsw_sq8 scored again with the original vectors, per result.

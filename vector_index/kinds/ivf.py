@@ -36,7 +36,7 @@ _TRAINING_ROWS_PER_LIST = 64
 _SEED = 20261124
 
 # Lists looked at per query: recall@10 of 0.967 with 16, 0.979 with 32, 0.991 with 64 of the 1264
-# lists of 100,000 x 384 clustered rows (benchmarks/kinds.py).
+# lists of 100,000 x 384 rows made as in benchmarks/kinds.py; that script itself has only 32.
 _PROBES = 32
 
 # The drift above which a build trains anew. Measured on the same data: 1.02 for fresh rows of the
