@@ -3,9 +3,17 @@
 import hashlib
 import os
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 _READ_BYTES = 1 << 20
+# NumPy reads a header with ast.literal_eval, which raises SystemError now and then when two
+# threads are in it at once (CPython 3.11 shares its recursion counter; seen with two readers).
+_HEADERS = threading.Lock()
 
 
 def sha256_of(path: Path) -> str:
@@ -15,6 +23,15 @@ def sha256_of(path: Path) -> str:
         while block := file.read(_READ_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def load_array(path: Path, *, is_mapped: bool = False) -> NDArray[Any]:
+    """The array of a .npy file; is_mapped: read-only, its pages shared between processes."""
+    with _HEADERS:
+        array: NDArray[Any] = np.load(
+            path, mmap_mode="r" if is_mapped else None, allow_pickle=False
+        )
+    return array
 
 
 def sync_file(path: Path) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from vector_index.disk import load_array
+
 
 class Places:
     """Sorted 64-bit hashes of a segment's passages: a lookup is one binary search.
@@ -41,7 +43,7 @@ def write_places(path: Path, passages: pa.Table) -> None:
 
 def open_places(path: Path, passages: pa.Table) -> Places:
     """Opens a written table memory-mapped."""
-    return Places(np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray), passages)
+    return Places(load_array(path, is_mapped=True).view(np.ndarray), passages)
 
 
 def _digest(document_id: str, ordinal: int) -> bytes:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vector_index.disk import load_array
 from vector_index.filters import Filter
 from vector_index.kinds import KINDS, SegmentVectors
 from vector_index.manifest import IndexSettings, SegmentEntry
@@ -119,7 +120,7 @@ def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> 
         vectors=KINDS[entry.kind].open(home),
         passages=passages,
         documents=_read_arrow(folder / "passages" / f"{entry.id}.documents.arrow"),
-        deleted=np.load(home / _DELETED, allow_pickle=False),
+        deleted=load_array(home / _DELETED),
         places=open_places(folder / "passages" / f"{entry.id}.places.npy", passages),
         has_tenant=settings.has_tenant,
         has_groups=settings.has_groups,

@@ -189,6 +189,12 @@ def test_two_readers_through_many_publishes_see_exactly_one_generation_each_time
     wrong, searches, stop = [], [0, 0], threading.Event()
 
     def read(number):
+        try:
+            read_on(number)
+        except Exception as exc:  # noqa: BLE001 - a thread's error must fail the test by name
+            wrong.append(repr(exc))
+
+    def read_on(number):
         reader = LocalIndex(published, settings())
         while not stop.is_set():
             reader.refresh()

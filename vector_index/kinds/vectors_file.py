@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vector_index.disk import load_array
 from vector_index.errors import IndexCorrupt
 
 _FILE = "vectors.npy"
@@ -18,7 +19,7 @@ def write_vectors(folder: Path, vectors: NDArray[np.float32]) -> None:
 def open_vectors(folder: Path) -> NDArray[np.float32]:
     """The written vectors, memory-mapped read-only. Raises IndexCorrupt if they are not that."""
     try:
-        mapped = np.load(folder / _FILE, mmap_mode="r", allow_pickle=False)
+        mapped = load_array(folder / _FILE, is_mapped=True)
     except (OSError, ValueError) as exc:
         raise IndexCorrupt(f"{folder.name}: {_FILE} cannot be opened: {exc}") from exc
     if mapped.dtype != np.float32 or mapped.ndim != 2:
