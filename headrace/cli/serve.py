@@ -2,6 +2,7 @@
 
 import uvicorn
 
+from headrace.cli.progress import working
 from headrace.serving import build_app
 from headrace.settings import load_settings
 
@@ -10,9 +11,11 @@ def run_serve() -> None:
     """Serves until interrupted; streams get ten seconds to end."""
     settings = load_settings()
     gateway = settings.gateway
+    with working("loading models and features"):
+        app = build_app(settings)
     print(f"serving http://{gateway.host}:{gateway.port} (API: /docs)", flush=True)
     uvicorn.run(
-        build_app(settings),
+        app,
         host=gateway.host,
         port=gateway.port,
         log_level="warning",
