@@ -105,7 +105,10 @@ def read_manifest(folder: Path) -> Manifest:
         content = (folder / MANIFEST).read_bytes()
         expected = (folder / CHECKSUM).read_bytes()
     except OSError as exc:
-        raise IndexCorrupt(f"{folder.name}: {MANIFEST} cannot be read: {exc}") from exc
+        raise IndexCorrupt(
+            f"{folder.name}: {MANIFEST} cannot be read ({exc}); where an older version wrote it, "
+            "remove the index's folder and sync again"
+        ) from exc
     if expected != f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode():
         raise IndexCorrupt(f"{folder.name}: {MANIFEST} differs from its checksum in {CHECKSUM}")
     try:
