@@ -5,8 +5,13 @@ VectorIndexError
 │   └── InvalidFilter     an unknown column, operator or value type in a filter
 ├── InvalidDelta          passages, vectors or documents that do not fit together
 ├── IndexNotFound         nothing has been published under that name yet
+├── IndexExists           there is an index where a new one should be created
 ├── IndexBusy             another process holds the writer's lock
+├── IndexFull             a change is larger than all that may wait in memory
 ├── IndexCorrupt          a file's checksum or shape differs from its manifest
+├── WriteFailed           the disk refused a write; the index is what it was before
+├── WriterClosed          the writer was closed, or can no longer trust its log
+├── GenerationNotFound    no kept generation has that name or number
 ├── EmbedderMismatch      the index was built by another embedder or dimension
 └── SettingsMismatch      the index was built with another kind, chunking or set of columns
 """
@@ -39,8 +44,28 @@ class IndexNotFound(VectorIndexError):
     """The index has no published generation."""
 
 
+class IndexExists(VectorIndexError):
+    """The index already has a generation."""
+
+
 class IndexBusy(VectorIndexError):
     """Another process is publishing to this index."""
+
+
+class IndexFull(VectorIndexError):
+    """One change holds more rows or bytes than may wait in memory."""
+
+
+class WriteFailed(VectorIndexError):
+    """The disk refused a write, say because it is full; nothing of it became visible."""
+
+
+class WriterClosed(VectorIndexError):
+    """The writer takes no more changes: open another one."""
+
+
+class GenerationNotFound(VectorIndexError):
+    """The generation is not, or no longer, among the kept ones."""
 
 
 class IndexCorrupt(VectorIndexError):

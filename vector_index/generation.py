@@ -1,102 +1,168 @@
-"""One published generation, opened for searching: immutable, so readers need no lock."""
+"""One published generation on the disk, opened for searching: immutable, so it needs no lock."""
 
-from collections.abc import Iterator
-from functools import lru_cache
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from vector_index.checks import check_query
-from vector_index.filters import Filter
-from vector_index.manifest import Manifest, read_manifest, verify_files
-from vector_index.masks import Mask
-from vector_index.passages import Access, Hit, SearchResult
-from vector_index.segment import Segment, open_segment
+from vector_index.deaths import Deaths
+from vector_index.disk import are_same_file
+from vector_index.errors import (
+    EmbedderMismatch,
+    GenerationNotFound,
+    IndexCorrupt,
+    IndexNotFound,
+    SettingsMismatch,
+)
+from vector_index.layer import Layer
+from vector_index.manifest import FileEntry, IndexSettings, Manifest, read_manifest, verify_files
+from vector_index.segment import Segment, immutable_files, open_segment, read_tombstones
+from vector_index.view import View
 
-# Masks are one byte a row: 64 askers over a million passages stay within 64 MB.
-_ACCESS_MASKS = 64
+CURRENT = "CURRENT"
+GENERATIONS = "generations"
 
 
+@dataclass(frozen=True, slots=True)
 class Generation:
     """A snapshot of an index. Open it with `open_generation`."""
 
-    def __init__(self, manifest: Manifest, segments: tuple[Segment, ...], folder: Path) -> None:
-        self.manifest = manifest
-        self.segments = segments
-        self.folder = folder
-        self._visible = lru_cache(maxsize=_ACCESS_MASKS)(self._compute_visible)
+    manifest: Manifest
+    layers: tuple[Layer, ...]
+    folder: Path
 
-    def search(
-        self, vector: NDArray[np.float32], *, k: int, access: Access, where: Filter | None
-    ) -> SearchResult:
-        """As `VectorIndex.search`."""
-        check_query(vector, k, self.manifest.settings.embedder.dim)
-        found = [
-            (float(score), number, int(row))
-            for number, segment in enumerate(self.segments)
-            for score, row in _scan(segment, vector, k, self._allowed(number, access, where))
-        ]
-        found.sort(key=lambda entry: -entry[0])
-        hits = [Hit(self.segments[s].passage(row), score) for score, s, row in found[:k]]
-        hits.sort(key=lambda hit: (-hit.score, hit.passage.document_id, hit.passage.ordinal))
-        return SearchResult(tuple(hits), self.manifest.version())
-
-    def documents(self) -> dict[str, str]:
-        """Document id to content hash of every live document."""
-        pairs: dict[str, str] = {}
-        for segment in self.segments:
-            table = segment.live_documents
-            ids, hashes = table["document_id"].to_pylist(), table["document_hash"].to_pylist()
-            pairs.update(zip(ids, hashes, strict=True))
-        return pairs
-
-    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-        """Text hash to stored vector for every passage of these documents."""
-        wanted = pa.array(sorted(document_ids), pa.string())
-        vectors: dict[str, NDArray[np.float32]] = {}
-        for segment in self.segments:
-            owners = pc.is_in(segment.passages["document_id"], value_set=wanted)
-            rows = np.flatnonzero(owners.to_numpy().astype(np.bool_))
-            if len(rows):
-                hashes = segment.passages["text_hash"].take(pa.array(rows)).to_pylist()
-                vectors.update(zip(hashes, segment.vectors.reconstruct(rows), strict=True))
-        return vectors
-
-    def _allowed(self, number: int, access: Access, where: Filter | None) -> Mask | None:
-        visible = self._visible(access)[number]
-        if where is None:
-            return visible
-        satisfying = self.segments[number].satisfying(where)
-        return satisfying if visible is None else visible & satisfying
-
-    def _compute_visible(self, access: Access) -> tuple[Mask | None, ...]:
-        """Per segment: live rows this asker may see; None where that is every row."""
-        masks: list[Mask | None] = []
-        for segment in self.segments:
-            mask = segment.visible(access)
-            mask = mask if segment.live is None else mask & segment.live
-            masks.append(None if mask.all() else mask)
-        return tuple(masks)
+    def view(self) -> View:
+        """The generation as a reader searches it."""
+        return View(self.manifest.settings, self.layers, self.manifest.version())
 
 
-def open_generation(folder: Path) -> Generation:
+def read_current(home: Path) -> str | None:
+    """The name of the live generation, None before the first publish."""
+    try:
+        return (home / CURRENT).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as exc:
+        raise IndexCorrupt(f"{CURRENT} does not hold a generation's name: {exc}") from exc
+
+
+def open_current(
+    home: Path, settings: IndexSettings | None, *, known: Generation | None = None
+) -> Generation | None:
+    """The live generation, checked; `known` itself when it is that one; None when none is.
+
+    settings: what the index must have been built with; None takes it as it is. Raises
+    IndexCorrupt, EmbedderMismatch or SettingsMismatch.
+    """
+    name = read_current(home)
+    if name is None or (known is not None and known.manifest.generation == name):
+        return known if name is not None else None
+    if "/" in name or not (home / GENERATIONS / name).is_dir():
+        raise IndexCorrupt(f"{CURRENT} names {name!r}, which is not among the generations")
+    generation = open_generation(home / GENERATIONS / name, known=known)
+    if settings is not None:
+        check_settings(generation.manifest.settings, settings, home)
+    return generation
+
+
+def open_generation(folder: Path, *, known: Generation | None = None) -> Generation:
     """Opens a generation after checking every file against its manifest.
 
-    Raises IndexCorrupt naming the file that differs.
+    known: an opened generation; segments whose files are the same inodes are taken over from it
+    as they are. Raises IndexCorrupt naming the file that differs.
     """
     manifest = read_manifest(folder)
-    verify_files(manifest, folder)
-    segments = tuple(open_segment(folder, entry, manifest.settings) for entry in manifest.segments)
-    return Generation(manifest, segments, folder)
+    if manifest.generation != folder.name:
+        raise IndexCorrupt(f"{folder.name}: its manifest is that of {manifest.generation}")
+    shared = {} if known is None else _shared_segments(known, folder)
+    trusted: dict[str, FileEntry] = {}
+    for segment_id in shared:
+        assert known is not None
+        trusted.update(immutable_files(known.manifest, segment_id))
+    verify_files(manifest, folder, known=trusted)
+    try:
+        layers = tuple(
+            Layer(segment, _deaths(folder, segment, manifest.sequence))
+            for segment in (
+                shared.get(entry.id) or open_segment(folder, entry, manifest.settings)
+                for entry in manifest.segments
+            )
+        )
+    except (OSError, ValueError, RuntimeError) as exc:
+        raise IndexCorrupt(f"{folder.name}: cannot be opened: {exc}") from exc
+    return Generation(manifest, layers, folder)
 
 
-def _scan(
-    segment: Segment, vector: NDArray[np.float32], k: int, allowed: Mask | None
-) -> Iterator[tuple[np.float32, np.int64]]:
-    if allowed is not None and not allowed.any():
-        return iter(())
-    scores, rows = segment.vectors.scan(vector, k, allowed)
-    return zip(scores, rows, strict=True)
+def kept_generations(home: Path) -> list[Manifest]:
+    """The manifests of all generations on the disk that can be read, newest first."""
+    folder = home / GENERATIONS
+    found = []
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if is_generation(entry):
+            try:
+                found.append(read_manifest(entry))
+            except IndexCorrupt:
+                continue
+    return sorted(found, key=lambda manifest: -manifest.number)
+
+
+def find_generation(home: Path, to: int | str) -> Manifest:
+    """The kept generation with this number or name. Raises GenerationNotFound with the list."""
+    kept = kept_generations(home)
+    for manifest in kept:
+        if to in (manifest.number, manifest.generation):
+            return manifest
+    names = ", ".join(manifest.generation for manifest in kept) or "none"
+    raise GenerationNotFound(f"no kept generation {to!r}; kept are: {names}")
+
+
+def is_generation(entry: Path) -> bool:
+    """Whether the folder is named as a generation is; drafts are not."""
+    return entry.name.split("-", 1)[0].isdigit() and entry.is_dir()
+
+
+def not_published(settings: IndexSettings) -> IndexNotFound:
+    """The error of an index that has no generation yet."""
+    return IndexNotFound(
+        f"index {settings.name!r} has not been published yet; "
+        f"run `headrace index sync {settings.name}`"
+    )
+
+
+def check_settings(built: IndexSettings, asked: IndexSettings, home: Path) -> None:
+    """Raises EmbedderMismatch or SettingsMismatch, naming both, unless the two are equal."""
+    old, new = built.embedder, asked.embedder
+    fix = f"remove {home} and run `headrace index sync {asked.name}` to rebuild"
+    if old != new:
+        raise EmbedderMismatch(
+            f"index {built.name!r} was built by {old.id} (dim {old.dim}, weights "
+            f"{old.weights_sha256[:12]}), now asked to use {new.id} (dim {new.dim}, weights "
+            f"{new.weights_sha256[:12]}); {fix}"
+        )
+    for field in dataclasses.fields(built):
+        was, is_now = getattr(built, field.name), getattr(asked, field.name)
+        if was != is_now:
+            raise SettingsMismatch(
+                f"index {built.name!r} was built with {field.name} {was!r}, "
+                f"now asked for {is_now!r}; {fix}"
+            )
+
+
+def _shared_segments(known: Generation, folder: Path) -> dict[str, Segment]:
+    """Segments of `known` all of whose files the folder holds under a second name."""
+    return {
+        layer.segment.id: layer.segment
+        for layer in known.layers
+        if all(
+            are_same_file(known.folder / name, folder / name)
+            for name in immutable_files(known.manifest, layer.segment.id)
+        )
+    }
+
+
+def _deaths(folder: Path, segment: Segment, sequence: int) -> Deaths:
+    at = np.zeros(segment.documents.num_rows, np.int64)
+    dead = read_tombstones(folder, segment.id)
+    at[dead] = max(sequence, 1)
+    return Deaths(at, rows=segment.count_rows(dead))

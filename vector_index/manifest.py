@@ -1,5 +1,6 @@
 """manifest.json: what a generation holds and what it was made from."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,11 +9,12 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from vector_index.disk import sha256_of
+from vector_index.disk import sha256_of, write_bytes
 from vector_index.errors import IndexCorrupt
 from vector_index.passages import EmbedderIdentity, IndexVersion, MetadataType, SourceVersion
 
 MANIFEST = "manifest.json"
+CHECKSUM = "manifest.json.sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,13 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """One immutable segment of the generation; `deleted` counts its tombstoned documents."""
+    """One immutable segment of the generation; `deleted` counts its tombstoned documents.
+
+    kind: how its vectors are stored; small segments may be simpler than the index's kind.
+    """
 
     id: str
+    kind: str
     passages: int
     documents: int
     deleted: int
@@ -53,14 +59,18 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything about a generation but its bytes."""
+    """Everything about a generation but its bytes.
 
-    format_version: Literal[1]
+    sequence: the number of the last change it contains; the writer's log holds newer ones.
+    """
+
+    format_version: Literal[2]
     number: int
     parent: str | None
     created_at: datetime
     settings: IndexSettings
     source: SourceVersion
+    sequence: int
     segments: tuple[SegmentEntry, ...]
     passages: int
     documents: int
@@ -79,6 +89,7 @@ class Manifest:
             number=self.number,
             created_at=self.created_at,
             source=self.source,
+            sequence=self.sequence,
         )
 
 
@@ -86,34 +97,47 @@ _ADAPTER = TypeAdapter(Manifest)
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Writes manifest.json into the generation's folder."""
-    (folder / MANIFEST).write_bytes(_ADAPTER.dump_json(manifest, indent=1))
+    """Writes manifest.json and its checksum, in the form `sha256sum -c` reads."""
+    write_bytes(folder / MANIFEST, _ADAPTER.dump_json(manifest, indent=1))
+    line = f"{sha256_of(folder / MANIFEST)}  {MANIFEST}\n"
+    write_bytes(folder / CHECKSUM, line.encode())
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads manifest.json. Raises IndexCorrupt when it is missing or not of this format."""
+    """Reads manifest.json. Raises IndexCorrupt when it is missing, damaged or of another format."""
     try:
-        return _ADAPTER.validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError) as exc:
+        text = (folder / MANIFEST).read_bytes()
+        expected = (folder / CHECKSUM).read_bytes()
+    except OSError as exc:
         raise IndexCorrupt(f"{folder.name}: {MANIFEST} cannot be read: {exc}") from exc
+    if expected != f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n".encode():
+        raise IndexCorrupt(f"{folder.name}: {MANIFEST} differs from its checksum in {CHECKSUM}")
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as exc:
+        raise IndexCorrupt(
+            f"{folder.name}: {MANIFEST} is not of this version's format; sync the index into an "
+            f"empty folder: {exc}"
+        ) from exc
 
 
-def list_files(folder: Path) -> dict[str, FileEntry]:
-    """Every file below the folder, manifest apart, with checksum and size."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    return {
-        str(path.relative_to(folder)): FileEntry(sha256_of(path), path.stat().st_size)
-        for path in paths
-    }
+def file_entry(path: Path) -> FileEntry:
+    """Checksum and size of a written file."""
+    return FileEntry(sha256_of(path), path.stat().st_size)
 
 
-def verify_files(manifest: Manifest, folder: Path) -> None:
-    """Raises IndexCorrupt naming the first file whose size or SHA-256 differs."""
+def verify_files(manifest: Manifest, folder: Path, *, known: Mapping[str, FileEntry]) -> None:
+    """Raises IndexCorrupt naming the first file whose size or SHA-256 differs.
+
+    known: files that need no second look, because they were checked and are the same inode.
+    """
     for name, entry in manifest.files.items():
         path = folder / name
         if not path.is_file():
             raise IndexCorrupt(f"{folder.name}: {name} is missing")
         if (size := path.stat().st_size) != entry.size_bytes:
             raise IndexCorrupt(f"{folder.name}: {name} has {size} bytes, not {entry.size_bytes}")
+        if known.get(name) == entry:
+            continue
         if (found := sha256_of(path)) != entry.sha256:
             raise IndexCorrupt(f"{folder.name}: {name} has sha256 {found}, not {entry.sha256}")

@@ -22,6 +22,16 @@ _COMPARISONS = {
 }
 
 
+class Columns:
+    """Stand-in for branch filters' decoded columns."""
+
+    def __init__(self, metadata: pa.StructArray) -> None:
+        self._metadata = metadata
+
+    def mask(self, where: Filter) -> Mask:
+        return filter_mask(where, self._metadata)
+
+
 def filter_mask(tree: Filter, metadata: pa.StructArray) -> Mask:
     """Which rows satisfy the filter, bool (rows,): the vectorised twin of `filters.matches`."""
     match tree:

@@ -92,13 +92,18 @@ class EmbedderIdentity:
 
 @dataclass(frozen=True, slots=True)
 class IndexVersion:
-    """The generation that answered and the table state behind it."""
+    """The generation that answered and the table state behind it.
+
+    sequence: the number of the last change the answer includes; it may be newer than the
+    generation, by what the writer still holds in memory.
+    """
 
     index: str
     generation: str
     number: int
     created_at: datetime
     source: SourceVersion
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,209 +2,182 @@
 
 import shutil
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from vector_index.checks import check_delta
-from vector_index.disk import link_or_copy, replace_text, sync_folder, sync_tree
-from vector_index.generation import Generation
-from vector_index.kinds import KINDS
+from vector_index import disk
+from vector_index.errors import WriteFailed
+from vector_index.generation import CURRENT, GENERATIONS, is_generation, read_current
 from vector_index.manifest import (
+    CHECKSUM,
+    MANIFEST,
+    FileEntry,
     IndexSettings,
     Manifest,
     SegmentEntry,
-    list_files,
+    file_entry,
     write_manifest,
 )
-from vector_index.passages import IndexDelta, SourceVersion
+from vector_index.passages import SourceVersion
 from vector_index.segment import (
+    Content,
     Segment,
-    immutable_files,
+    new_segment_id,
     write_segment,
     write_tombstones,
 )
 
-CURRENT = "CURRENT"
-GENERATIONS = "generations"
 KEPT_GENERATIONS = 2
-# Past either bound the live rows are written into one segment: searches then stay one scan,
-# and deleted text leaves the disk with the generations that still name it.
-MAX_SEGMENTS = 8
-MAX_DEAD_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A segment of the generation being written: an old one's files, or new content."""
+class Inherited:
+    """A segment that is on the disk already. deleted: positions of its dead documents."""
 
-    id: str
-    passages: pa.Table
-    documents: pa.Table
+    segment: Segment
     deleted: NDArray[np.int64]
-    inherited: bool
-    vectors: NDArray[np.float32] | None = None
+    folder: Path
+    files: Mapping[str, FileEntry]
 
 
-def publish_delta(
-    home: Path,
-    settings: IndexSettings,
-    parent: Generation | None,
-    delta: IndexDelta,
-    source: SourceVersion,
-) -> Path:
-    """Publishes parent plus delta as the next generation and returns its folder.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A generation to be written."""
 
-    The caller holds the writer's lock. After a crash at any point the index is exactly the
-    parent or exactly the new generation.
+    settings: IndexSettings
+    source: SourceVersion
+    sequence: int
+    parent: str | None
+    inherited: Sequence[Inherited]
+    fresh: Sequence[Content]
+
+
+def publish(home: Path, plan: Plan) -> Manifest:
+    """Makes the plan the live generation.
+
+    The caller holds the writer's lock. After a crash at any point the index is exactly what it
+    was or exactly the new generation. Raises WriteFailed when the disk refuses a write.
     """
-    check_delta(delta, settings.embedder.dim)
-    parts = _parts(parent, delta)
     generations = home / GENERATIONS
-    generations.mkdir(parents=True, exist_ok=True)
     draft = generations / f".draft-{uuid.uuid4().hex}"
+    final = None
     try:
-        manifest = _write(draft, settings, parent, parts, source)
-        sync_tree(draft)
+        generations.mkdir(parents=True, exist_ok=True)
+        manifest = _write(draft, plan)
         final = generations / manifest.generation
         draft.rename(final)
-    except BaseException:
+        disk.sync_folder(generations)
+        disk.replace_text(home / CURRENT, manifest.generation)
+    except BaseException as exc:
         shutil.rmtree(draft, ignore_errors=True)
+        if final is not None and read_current(home) != final.name:
+            shutil.rmtree(final, ignore_errors=True)
+        if isinstance(exc, OSError):
+            raise WriteFailed(
+                f"index {plan.settings.name!r}: a generation could not be written: {exc}; the "
+                f"one before it goes on serving"
+            ) from exc
         raise
-    sync_folder(generations)
-    replace_text(home / CURRENT, manifest.generation)
-    _prune(generations, keep=manifest)
-    return final
+    return manifest
+
+
+def prune(home: Path, *, live: Manifest, kept: int, pinned: frozenset[str] = frozenset()) -> None:
+    """Removes drafts of crashed writers and generations past the newest `kept`.
+
+    The live one, its parent and the pinned names stay. Readers that still map a removed file
+    keep it until they let go: the kernel holds the inode.
+    """
+    generations = home / GENERATIONS
+    numbered = sorted(
+        (entry.name for entry in generations.iterdir() if is_generation(entry)),
+        key=lambda name: -_number(name),
+    )
+    names = {live.generation, *numbered[:kept], *pinned}
+    if live.parent is not None and kept > 1:
+        names.add(live.parent)
+    for entry in generations.iterdir():
+        if entry.name not in names:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def next_number(generations: Path) -> int:
     """One more than any generation that was ever completed here and is still kept."""
-    if not generations.is_dir():
-        return 1
-    numbers = [_number(entry.name) for entry in generations.iterdir() if _is_generation(entry)]
+    numbers = [_number(entry.name) for entry in generations.iterdir() if is_generation(entry)]
     return max(numbers, default=0) + 1
 
 
-def _parts(parent: Generation | None, delta: IndexDelta) -> list[_Part]:
-    replaced = delta.documents["document_id"].to_pylist()
-    gone = pa.array([*replaced, *sorted(delta.removed)], pa.string())
-    parts = [_inherit(segment, gone) for segment in parent.segments] if parent else []
-    parts = [part for part in parts if len(part.deleted) < part.documents.num_rows]
-    fresh = _Part(
-        id=uuid.uuid4().hex[:12],
-        passages=delta.passages,
-        documents=delta.documents,
-        deleted=np.empty(0, np.int64),
-        inherited=False,
-        vectors=delta.vectors,
-    )
-    if parent is not None and _needs_merge(parts):
-        return [_merge(parent, parts, fresh)]
-    return [*parts, fresh] if delta.documents.num_rows or not parts else parts
-
-
-def _inherit(segment: Segment, gone: pa.Array) -> _Part:
-    deleted = segment.without(gone)
-    return _Part(segment.id, segment.passages, segment.documents, deleted, inherited=True)
-
-
-def _needs_merge(parts: list[_Part]) -> bool:
-    dead = sum(len(part.deleted) for part in parts)
-    total = sum(part.documents.num_rows for part in parts)
-    return len(parts) >= MAX_SEGMENTS or (total > 0 and dead / total > MAX_DEAD_SHARE)
-
-
-def _merge(parent: Generation, parts: list[_Part], fresh: _Part) -> _Part:
-    """Everything live in the inherited parts, and the fresh part, as one new part."""
-    by_id = {segment.id: segment for segment in parent.segments}
-    tables, documents, vectors = [], [], []
-    for part in parts:
-        old = by_id[part.id]
-        survivor = Segment(
-            old.id, old.vectors, old.passages, old.documents, part.deleted, False, False
-        )
-        live = survivor.live
-        rows = np.arange(old.vectors.count) if live is None else np.flatnonzero(live)
-        tables.append(old.passages.take(pa.array(rows)))
-        documents.append(survivor.live_documents)
-        vectors.append(old.vectors.reconstruct(rows))
-    assert fresh.vectors is not None
-    return _Part(
-        id=fresh.id,
-        passages=pa.concat_tables([*tables, fresh.passages]),
-        documents=pa.concat_tables([*documents, fresh.documents]),
-        deleted=fresh.deleted,
-        inherited=False,
-        vectors=np.concatenate([*vectors, fresh.vectors]),
-    )
-
-
-def _write(
-    draft: Path,
-    settings: IndexSettings,
-    parent: Generation | None,
-    parts: list[_Part],
-    source: SourceVersion,
-) -> Manifest:
+def _write(draft: Path, plan: Plan) -> Manifest:
     draft.mkdir()
-    for part in parts:
-        if part.inherited:
-            assert parent is not None
-            for path in immutable_files(parent.folder, part.id):
-                link_or_copy(path, draft / path.relative_to(parent.folder))
-        else:
-            assert part.vectors is not None
-            vectors = KINDS[settings.kind].build(part.vectors)
-            write_segment(draft, part.id, vectors, part.passages, part.documents)
-        write_tombstones(draft, part.id, part.deleted)
-    entries = tuple(
-        SegmentEntry(p.id, p.passages.num_rows, p.documents.num_rows, len(p.deleted)) for p in parts
-    )
+    linked = _link(draft, plan.inherited)
+    for part in plan.inherited:
+        write_tombstones(draft, part.segment.id, part.deleted)
+    entries = [*map(_entry, plan.inherited)]
+    for content in plan.fresh:
+        segment_id = new_segment_id()
+        kind = write_segment(draft, segment_id, content, plan.settings.kind)
+        write_tombstones(draft, segment_id, np.empty(0, np.int64))
+        rows, documents = content.passages.num_rows, content.documents.num_rows
+        entries.append(SegmentEntry(segment_id, kind, rows, documents, 0))
+    written = sync_new(draft, linked)
+    dead_rows = sum(part.segment.count_rows(part.deleted) for part in plan.inherited)
     manifest = Manifest(
-        format_version=1,
+        format_version=2,
         number=next_number(draft.parent),
-        parent=parent.manifest.generation if parent else None,
+        parent=plan.parent,
         created_at=datetime.now(UTC),
-        settings=settings,
-        source=source,
-        segments=entries,
-        passages=sum(_live_passages(part) for part in parts),
+        settings=plan.settings,
+        source=plan.source,
+        sequence=plan.sequence,
+        segments=tuple(entries),
+        passages=sum(entry.passages for entry in entries) - dead_rows,
         documents=sum(entry.documents - entry.deleted for entry in entries),
-        files=list_files(draft),
+        files={**linked, **written},
     )
     write_manifest(manifest, draft)
+    for name in (MANIFEST, CHECKSUM):
+        disk.sync_file(draft / name)
+    disk.sync_folder(draft)
     return manifest
 
 
-def _live_passages(part: _Part) -> int:
-    gone = set(part.documents["document_id"].take(pa.array(part.deleted)).to_pylist())
-    if not gone:
-        return int(part.passages.num_rows)
-    return sum(owner not in gone for owner in part.passages["document_id"].to_pylist())
+def _link(draft: Path, inherited: Sequence[Inherited]) -> dict[str, FileEntry]:
+    """Links the files of older segments; returns those that need no sync and no hash."""
+    linked: dict[str, FileEntry] = {}
+    for part in inherited:
+        for name, entry in part.files.items():
+            if disk.link_or_copy(part.folder / name, draft / name):
+                linked[name] = entry
+    return linked
 
 
-def _prune(generations: Path, *, keep: Manifest) -> None:
-    """Removes drafts of crashed writers and generations older than the kept ones.
+def sync_new(folder: Path, linked: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+    """Syncs every folder, and every file that was not linked; returns the entries of these."""
+    written: dict[str, FileEntry] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir():
+            disk.sync_folder(path)
+        elif name not in linked:
+            disk.sync_file(path)
+            written[name] = file_entry(path)
+    disk.sync_folder(folder)
+    return written
 
-    Readers that still map an old file keep it until they let go: the kernel holds the inode.
-    """
-    kept = {keep.generation, keep.parent}
-    numbered = sorted(
-        (entry for entry in generations.iterdir() if _is_generation(entry)),
-        key=lambda entry: -_number(entry.name),
+
+def _entry(part: Inherited) -> SegmentEntry:
+    segment = part.segment
+    return SegmentEntry(
+        segment.id,
+        segment.vectors.kind,
+        segment.vectors.count,
+        segment.documents.num_rows,
+        len(part.deleted),
     )
-    kept |= {entry.name for entry in numbered[:KEPT_GENERATIONS]}
-    for entry in generations.iterdir():
-        if entry.name not in kept:
-            shutil.rmtree(entry, ignore_errors=True)
-
-
-def _is_generation(entry: Path) -> bool:
-    return entry.is_dir() and entry.name.split("-", 1)[0].isdigit()
 
 
 def _number(name: str) -> int:

@@ -20,32 +20,40 @@ class SegmentVectors(Protocol):
     """The vectors of an immutable segment, scanned by inner product."""
 
     @property
+    def kind(self) -> str: ...
+
+    @property
     def count(self) -> int: ...
 
-    def scan(
-        self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores and row numbers of the k nearest rows, best first, at most `k` of them.
+    @property
+    def dim(self) -> int: ...
 
-        query: float32 (dim,). allowed: bool (count,), None means every row.
-        """
+    def scan(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        effort: float = 1.0,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores float32 (n, k) and rows int64 (n, k), best first; missing: -inf and -1."""
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The stored vectors of these rows, float32 (len(rows), dim)."""
+        """The original vectors of these rows, float32 (len(rows), dim)."""
 
-    def write(self, folder: Path) -> Path:
-        """Writes the vectors into `folder` and returns the file's path."""
+    def write(self, folder: Path) -> None:
+        """Writes the vectors into `folder`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How to build a segment's vectors from float32 (n, dim), and how to open written ones."""
 
-    build: Callable[[NDArray[np.float32]], SegmentVectors]
+    build: Callable[..., SegmentVectors]
     open: Callable[[Path], SegmentVectors]
 
 
 KINDS: Mapping[str, Kind] = {
-    "exact": Kind(build=exact.ExactVectors, open=exact.open_exact),
+    "exact": Kind(build=exact.build_exact, open=exact.open_exact),
     "flat": Kind(build=flat.build_flat, open=flat.open_flat),
 }

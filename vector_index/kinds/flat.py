@@ -13,6 +13,8 @@ _FILE = "index.faiss"
 class FlatVectors:
     """A FAISS flat index over float32 (n, dim)."""
 
+    kind = "flat"
+
     def __init__(self, index: Any) -> None:
         self._index = index
 
@@ -20,29 +22,33 @@ class FlatVectors:
     def count(self) -> int:
         return int(self._index.ntotal)
 
+    @property
+    def dim(self) -> int:
+        return int(self._index.d)
+
     def scan(
-        self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        effort: float = 1.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        wanted = min(k, self.count)
-        if wanted == 0:
-            return np.empty(0, np.float32), np.empty(0, np.int64)
         parameters = None if allowed is None else _selector(allowed)
-        scores, rows = self._index.search(query.reshape(1, -1), wanted, params=parameters)
+        scores, rows = self._index.search(np.ascontiguousarray(queries), k, params=parameters)
         # A missing result is id -1 with the lowest float as its score.
-        found = rows[0] >= 0
-        return scores[0][found], rows[0][found]
+        scores[rows < 0] = -np.inf
+        return scores, rows
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         vectors: NDArray[np.float32] = self._index.reconstruct_batch(rows)
         return vectors
 
-    def write(self, folder: Path) -> Path:
-        path = folder / _FILE
-        faiss.write_index(self._index, str(path))
-        return path
+    def write(self, folder: Path) -> None:
+        faiss.write_index(self._index, str(folder / _FILE))
 
 
-def build_flat(vectors: NDArray[np.float32]) -> FlatVectors:
+def build_flat(vectors: NDArray[np.float32], *, like: object | None = None) -> FlatVectors:
     """A flat index holding these vectors in this order."""
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)

@@ -1,0 +1,86 @@
+"""A segment as one reader sees it: the segment's rows less those that died by then."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vector_index.deaths import Deaths
+from vector_index.filters import Filter
+from vector_index.masks import Mask
+from vector_index.passages import Access, Passage
+from vector_index.plan import nearest
+from vector_index.segment import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """An immutable segment with its deaths, which only ever grow."""
+
+    segment: Segment
+    deaths: Deaths
+
+    @property
+    def ids(self) -> pa.ChunkedArray:
+        """Every document id of the segment, dead ones too, by position."""
+        return self.segment.documents["document_id"]
+
+    def scan(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        access: Access,
+        where: Filter | None,
+        sequence: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores float32 (n, k) and rows int64 (n, k), best first; missing: -inf and -1."""
+        allowed = self.segment.rows.allowed(access, where)
+
+        def is_dead(rows: NDArray[np.int64]) -> Mask:
+            return self.deaths.dead(self.segment.owners[rows], sequence)
+
+        return nearest(
+            self.segment.vectors,
+            queries,
+            k,
+            allowed=allowed,
+            is_dead=is_dead if self.deaths.rows else None,
+            dead_share=self.deaths.rows / max(self.segment.vectors.count, 1),
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> list[Passage]:
+        """The passages at these rows."""
+        return self.segment.rows.take(rows)
+
+    def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors at these rows, float32 (len(rows), dim)."""
+        return self.segment.vectors.reconstruct(rows)
+
+    def alive(self, sequence: int) -> NDArray[np.int64]:
+        """Positions of the documents that live at `sequence`, ascending."""
+        return self.deaths.alive(sequence)
+
+    def live_documents(self, sequence: int) -> pa.Table:
+        """DOCUMENT_SCHEMA of what lives at `sequence`."""
+        if not self.deaths.rows and not len(self.deaths.positions(sequence)):
+            return self.segment.documents
+        return self.segment.documents.take(pa.array(self.alive(sequence)))
+
+    def find(self, document_ids: Sequence[str], sequence: int) -> NDArray[np.int64]:
+        """Positions of those of these documents that live here at `sequence`."""
+        places = self.segment.keys.find_many(document_ids)
+        places = places[places >= 0]
+        return places[~self.deaths.dead(places, sequence)]
+
+    def rows_of(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of these documents, document by document."""
+        return self.segment.rows_of(documents)
+
+    def count(self, sequence: int) -> tuple[int, int]:
+        """How many documents and passages live at `sequence`."""
+        dead = self.deaths.positions(sequence)
+        documents = self.segment.documents.num_rows - len(dead)
+        return documents, self.segment.vectors.count - self.segment.count_rows(dead)
