@@ -4,6 +4,7 @@ VectorIndexError
 ├── InvalidQuery          k, vector or filter the index cannot answer (the caller's mistake)
 │   └── InvalidFilter     an unknown column, operator or value type in a filter
 ├── InvalidDelta          passages, vectors or documents that do not fit together
+├── TooFewRows            a segment too small to train the kind that was asked for
 ├── IndexNotFound         nothing has been published under that name yet
 ├── IndexExists           there is an index where a new one should be created
 ├── IndexBusy             another process holds the writer's lock
@@ -38,6 +39,10 @@ class InvalidFilter(InvalidQuery):
 
 class InvalidDelta(VectorIndexError):
     """The change handed to publish is inconsistent; nothing was written."""
+
+
+class TooFewRows(VectorIndexError):
+    """An index kind that is trained was asked to be built from too few vectors."""
 
 
 class IndexNotFound(VectorIndexError):

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vector_index.disk import sha256_of, write_bytes
 from vector_index.errors import IndexCorrupt
+from vector_index.kinds import KindName
 from vector_index.passages import EmbedderIdentity, IndexVersion, MetadataType, SourceVersion
 
 MANIFEST = "manifest.json"
@@ -26,7 +27,7 @@ class IndexSettings:
     """
 
     name: str
-    kind: str
+    kind: KindName
     embedder: EmbedderIdentity
     chunking: Mapping[str, int]
     metadata_columns: Mapping[str, MetadataType]

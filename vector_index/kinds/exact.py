@@ -1,28 +1,30 @@
 """Exact scan in NumPy: the reference every other kind is compared with."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-_FILE = "vectors.npy"
+from vector_index.kinds.protocol import SegmentVectors
+from vector_index.kinds.vectors_file import open_vectors, write_vectors
 
 
 class ExactVectors:
-    """A float32 (n, dim) matrix and a matrix product."""
+    """A float32 (n, dim) matrix and a matrix product; memory grows with queries times rows."""
 
-    kind = "exact"
+    kind: Literal["exact"] = "exact"
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
-        self._vectors = vectors
+        self.originals = vectors
 
     @property
     def count(self) -> int:
-        return len(self._vectors)
+        return len(self.originals)
 
     @property
     def dim(self) -> int:
-        return int(self._vectors.shape[1])
+        return int(self.originals.shape[1])
 
     def scan(
         self,
@@ -33,26 +35,29 @@ class ExactVectors:
         effort: float = 1.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         rows = np.arange(self.count) if allowed is None else np.flatnonzero(allowed)
-        scores = queries @ (self._vectors if allowed is None else self._vectors[rows]).T
-        wanted = min(k, len(rows))
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :wanted]
-        out_scores = np.full((len(queries), k), -np.inf, np.float32)
-        out_rows = np.full((len(queries), k), -1, np.int64)
-        out_scores[:, :wanted] = np.take_along_axis(scores, best, axis=1)
-        out_rows[:, :wanted] = rows[best]
-        return out_scores, out_rows
+        products = queries @ self.originals[rows].T
+        # Rows ascend and the sort is stable: equal scores stay in the order of their rows.
+        best = np.argsort(-products, axis=1, kind="stable")[:, :k]
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        found = np.full((len(queries), k), -1, np.int64)
+        scores[:, : best.shape[1]] = np.take_along_axis(products, best, axis=1)
+        found[:, : best.shape[1]] = rows[best]
+        return scores, found
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.ascontiguousarray(self._vectors[rows])
+        return self.originals[rows]
 
     def write(self, folder: Path) -> None:
-        np.save(folder / _FILE, self._vectors, allow_pickle=False)
+        write_vectors(folder, self.originals)
 
 
-def build_exact(vectors: NDArray[np.float32], *, like: object | None = None) -> ExactVectors:
+def build_exact(
+    vectors: NDArray[np.float32], *, like: SegmentVectors | None = None
+) -> ExactVectors:
+    """These vectors in this order; there is nothing to learn from `like`."""
     return ExactVectors(vectors)
 
 
 def open_exact(folder: Path) -> ExactVectors:
     """Opens written vectors memory-mapped, so that processes share one copy."""
-    return ExactVectors(np.load(folder / _FILE, mmap_mode="r", allow_pickle=False))
+    return ExactVectors(open_vectors(folder))

@@ -1,30 +1,39 @@
-"""FAISS IndexFlatIP: exact inner product at BLAS speed."""
+"""FAISS IndexFlatIP: exact inner product at the speed of memory."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-_FILE = "index.faiss"
+from vector_index.kinds.faiss_index import in_order, open_index, storage_of, write_index
+from vector_index.kinds.products import best_rows
+from vector_index.kinds.protocol import SegmentVectors
+
+# FAISS reads the memory once per query until queries x dim reaches its process-wide threshold
+# for BLAS; our own blocks read it once per batch. 100,000 x 384 (ms, one thread): 8 queries 40
+# in FAISS, 38 here; 64 queries 316 and 85; 400 queries 319 and 480.
+_SHARE_FROM = 8
+_FAISS_BLAS_FROM = 128_000
 
 
 class FlatVectors:
-    """A FAISS flat index over float32 (n, dim)."""
+    """A FAISS flat index over float32 (n, dim), whose storage is the original vectors."""
 
-    kind = "flat"
+    kind: Literal["flat"] = "flat"
 
     def __init__(self, index: Any) -> None:
         self._index = index
+        self.originals = storage_of(index, index)
 
     @property
     def count(self) -> int:
-        return int(self._index.ntotal)
+        return len(self.originals)
 
     @property
     def dim(self) -> int:
-        return int(self._index.d)
+        return int(self.originals.shape[1])
 
     def scan(
         self,
@@ -34,36 +43,43 @@ class FlatVectors:
         allowed: NDArray[np.bool_] | None = None,
         effort: float = 1.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        parameters = None if allowed is None else _selector(allowed)
-        scores, rows = self._index.search(np.ascontiguousarray(queries), k, params=parameters)
-        # A missing result is id -1 with the lowest float as its score.
-        scores[rows < 0] = -np.inf
-        return scores, rows
+        if allowed is not None:
+            # Faster than a FAISS selector at every selectivity (100,000 x 384, one query, ms):
+            # 1 % 0.05 to 0.21, 10 % 1.2 to 2.6, 50 % 7.7 to 9.9.
+            return in_order(*best_rows(queries, self.originals, k, np.flatnonzero(allowed)), k)
+        if len(queries) >= _SHARE_FROM and queries.size < _FAISS_BLAS_FROM:
+            return in_order(*best_rows(queries, self.originals, k), k)
+        return self._search(queries, k)
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = self._index.reconstruct_batch(rows)
-        return vectors
+        return self.originals[rows]
 
     def write(self, folder: Path) -> None:
-        faiss.write_index(self._index, str(folder / _FILE))
+        write_index(folder, self._index)
+
+    def _search(
+        self, queries: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        # One more than asked shows whether the last score is tied with one left out: FAISS
+        # leaves out any of equals, not the later rows.
+        wanted = min(k + 1, self._index.ntotal)
+        if wanted == 0:
+            return in_order(*best_rows(queries, self.originals, k), k)
+        scores, rows = self._index.search(queries, wanted)
+        tied = wanted > k and scores[:, k - 1] == scores[:, k]
+        scores, rows = in_order(scores, rows, k)
+        if np.any(tied):
+            scores[tied], rows[tied] = best_rows(queries[tied], self.originals, k)
+        return scores, rows
 
 
-def build_flat(vectors: NDArray[np.float32], *, like: object | None = None) -> FlatVectors:
-    """A flat index holding these vectors in this order."""
+def build_flat(vectors: NDArray[np.float32], *, like: SegmentVectors | None = None) -> FlatVectors:
+    """A flat index holding these vectors in this order; it learns nothing from `like`."""
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     return FlatVectors(index)
 
 
 def open_flat(folder: Path) -> FlatVectors:
-    """Opens a written index; its checksum has been verified by then."""
-    return FlatVectors(faiss.read_index(str(folder / _FILE), faiss.IO_FLAG_MMAP_IFC))
-
-
-def _selector(allowed: NDArray[np.bool_]) -> Any:
-    bitmap = np.packbits(allowed, bitorder="little")
-    selector = faiss.IDSelectorBitmap(bitmap)  # type: ignore[call-arg, arg-type]
-    parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
-    # FAISS keeps raw pointers only: the arrays must live as long as the search.
-    parameters.keep_alive = (selector, bitmap)  # type: ignore[attr-defined]
-    return parameters
+    """Opens a written index; the vectors stay in the page cache, shared between processes."""
+    return FlatVectors(open_index(folder, faiss.IndexFlatIP))

@@ -1,0 +1,254 @@
+"""FAISS inverted lists: ivf_flat, ivf_sq8 (one byte a dimension) and ivf_rabitq (one bit).
+
+The compressed kinds search their codes for more candidates than asked and score those again with
+the original vectors. Codes and lists are memory-mapped on open, and so are the originals.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from vector_index.errors import IndexCorrupt, TooFewRows
+from vector_index.kinds.faiss_index import Selector, in_order, open_index, write_index
+from vector_index.kinds.products import products_of
+from vector_index.kinds.protocol import SegmentVectors
+from vector_index.kinds.vectors_file import open_vectors, write_vectors
+
+IvfKind = Literal["ivf_flat", "ivf_sq8", "ivf_rabitq"]
+
+# FAISS's guide to choosing an index: 4 to 16 times sqrt(n) lists below a million vectors.
+_LISTS_PER_SQRT_ROW = 4
+_MAX_LISTS = 65_536
+# FAISS warns below 39 training vectors a list (Clustering.min_points_per_centroid).
+_ROWS_PER_LIST = 39
+_MIN_LISTS = 8
+MIN_ROWS = _ROWS_PER_LIST * _MIN_LISTS
+# FAISS trains on up to 256 a list; with 64 the recall of benchmarks/kinds.py stays at 0.98 and
+# training 100,000 x 384 takes a third of the time.
+_TRAINING_ROWS_PER_LIST = 64
+_SEED = 20261124
+
+# Lists looked at per query: recall@10 of 0.967 with 16, 0.979 with 32, 0.991 with 64 of the 1264
+# lists of 100,000 x 384 clustered rows (benchmarks/kinds.py).
+_PROBES = 32
+
+# The mean distance to the nearest centroid, against that of the training sample, above which a
+# build trains anew. Same data: 0.99 to 1.02; a tenth of the rows from unseen clusters: 1.03;
+# all of them from unseen clusters: 1.2 and more.
+RETRAIN_ABOVE_DRIFT = 1.1
+# A build that asks for more than this many times the lists trains anew: lists grow too long.
+_OUTGROWN = 2
+_DRIFT_SAMPLE = 10_000
+
+_FILE = "ivf.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What tells the three kinds apart.
+
+    make: an index around a filled coarse quantizer, by (quantizer, dim, nlist). refine:
+    candidates scored again per result; 0 where the index's own scores are those of the originals.
+    """
+
+    make: Callable[[Any, int, int], Any]
+    index_class: type
+    refine: int
+
+
+_IP = faiss.METRIC_INNER_PRODUCT
+RECIPES: Mapping[IvfKind, _Recipe] = {
+    "ivf_flat": _Recipe(
+        lambda quantizer, dim, nlist: faiss.IndexIVFFlat(quantizer, dim, nlist, _IP),
+        faiss.IndexIVFFlat,
+        refine=0,
+    ),
+    # Twice the results make up for what a byte a dimension loses.
+    "ivf_sq8": _Recipe(
+        lambda quantizer, dim, nlist: faiss.IndexIVFScalarQuantizer(
+            quantizer, dim, nlist, faiss.ScalarQuantizer.QT_8bit, _IP
+        ),
+        faiss.IndexIVFScalarQuantizer,
+        refine=2,
+    ),
+    # One bit a dimension: recall@10 of 0.919 with 2 candidates a result, 0.973 with 4, 0.977
+    # with 8, 0.979 (that of ivf_flat) with 16, at 0.18, 0.20, 0.22 and 0.28 ms. More bits cost
+    # more than more candidates: 2 bits with 4 candidates take 0.31 ms for 0.979.
+    "ivf_rabitq": _Recipe(
+        lambda quantizer, dim, nlist: faiss.IndexIVFRaBitQFastScan(quantizer, dim, nlist, _IP),
+        faiss.IndexIVFRaBitQFastScan,
+        refine=8,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What is remembered of the training sample: its mean distance to the nearest centroid."""
+
+    mean_distance: float
+
+
+class IvfVectors:
+    """A trained FAISS IVF index and the original vectors it was filled with."""
+
+    def __init__(
+        self, kind: IvfKind, index: Any, originals: NDArray[np.float32], training: Training
+    ) -> None:
+        self.kind: IvfKind = kind
+        self.index = index
+        self.originals = originals
+        self.training = training
+
+    @property
+    def count(self) -> int:
+        return len(self.originals)
+
+    @property
+    def dim(self) -> int:
+        return int(self.originals.shape[1])
+
+    def scan(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        effort: float = 1.0,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        refine = RECIPES[self.kind].refine
+        selector = Selector(allowed)
+        parameters = faiss.SearchParametersIVF(  # type: ignore[call-arg]
+            sel=selector.faiss, nprobe=min(round(_PROBES * effort), self.index.nlist)
+        )
+        wanted = min(k * max(refine, 1), self.count)
+        scores, rows = self.index.search(queries, wanted, params=parameters)
+        if refine:
+            scores = products_of(queries, self.originals, rows)
+        return in_order(scores, rows, k)
+
+    def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.originals[rows]
+
+    def write(self, folder: Path) -> None:
+        write_index(folder, self.index)
+        write_vectors(folder, self.originals)
+        (folder / _FILE).write_text(json.dumps(asdict(self.training)), encoding="utf-8")
+
+
+def build_ivf(
+    kind: IvfKind, vectors: NDArray[np.float32], *, like: SegmentVectors | None = None
+) -> IvfVectors:
+    """An index of these vectors, with the coarse quantizer of `like` where that still fits.
+
+    It fits when `like` is of the same kind and dimension, has at least half the lists that
+    these rows ask for, and `drift` is at most RETRAIN_ABOVE_DRIFT. Raises TooFewRows when it
+    does not and there are fewer than MIN_ROWS to train on.
+    """
+    if isinstance(like, IvfVectors) and fits(kind, vectors, like):
+        index, training = empty_copy(like), like.training
+    else:
+        index, training = _train(kind, vectors)
+    index.add(vectors)
+    return IvfVectors(kind, index, vectors, training)
+
+
+def open_ivf(kind: IvfKind, folder: Path) -> IvfVectors:
+    """Opens a written index with its lists and its originals memory-mapped."""
+    index = open_index(folder, RECIPES[kind].index_class)
+    originals = open_vectors(folder)
+    if originals.shape != (index.ntotal, index.d):
+        raise IndexCorrupt(
+            f"{folder.name}: the index holds {index.ntotal} x {index.d}, its originals are "
+            f"{originals.shape[0]} x {originals.shape[1]}"
+        )
+    try:
+        training = Training(**json.loads((folder / _FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as exc:
+        raise IndexCorrupt(f"{folder.name}: {_FILE} cannot be read: {exc}") from exc
+    return IvfVectors(kind, index, originals, training)
+
+
+def drift(vectors: NDArray[np.float32], like: IvfVectors) -> float:
+    """How far these vectors lie from the centroids of `like`: 1.0 is as its training sample.
+
+    The ratio of the mean Euclidean distance to the nearest centroid, over at most 10,000 rows.
+    """
+    if not len(vectors):
+        return 1.0
+    sample = vectors[:: max(1, len(vectors) // _DRIFT_SAMPLE)]
+    return _mean_distance(sample, like.index.quantizer) / like.training.mean_distance
+
+
+def fits(kind: IvfKind, vectors: NDArray[np.float32], like: IvfVectors) -> bool:
+    """Whether a build of these vectors may keep the training of `like`."""
+    return (
+        like.kind == kind
+        and like.dim == vectors.shape[1]
+        and list_count(len(vectors)) <= _OUTGROWN * like.index.nlist
+        and drift(vectors, like) <= RETRAIN_ABOVE_DRIFT
+    )
+
+
+def list_count(rows: int) -> int:
+    """How many lists an index over this many rows is given."""
+    wanted = round(_LISTS_PER_SQRT_ROW * rows**0.5)
+    return int(max(1, min(wanted, rows // _ROWS_PER_LIST, _MAX_LISTS)))
+
+
+def empty_copy(like: IvfVectors) -> Any:
+    """An empty FAISS index, owned by the caller, trained exactly as that of `like`."""
+    nlist = like.index.nlist
+    quantizer = _quantizer(like.index.quantizer.reconstruct_n(0, nlist))
+    index = RECIPES[like.kind].make(quantizer, like.dim, nlist)
+    if like.kind == "ivf_sq8":
+        ranges = faiss.vector_to_array(like.index.sq.trained)
+        faiss.copy_array_to_vector(ranges, index.sq.trained)
+    index.is_trained = True
+    return index
+
+
+def _train(kind: IvfKind, vectors: NDArray[np.float32]) -> tuple[Any, Training]:
+    if len(vectors) < MIN_ROWS:
+        raise TooFewRows(
+            f"{kind} needs at least {MIN_ROWS} rows to train on, got {len(vectors)}; "
+            "build this segment as 'flat'"
+        )
+    nlist = list_count(len(vectors))
+    sample = _sample(vectors, nlist * _TRAINING_ROWS_PER_LIST)
+    clustering = faiss.Kmeans(
+        vectors.shape[1],
+        nlist,
+        niter=10,  # as FAISS does for the coarse quantizer of an IVF
+        spherical=True,  # centroids of unit length: the nearest by inner product is the nearest
+        seed=_SEED,
+        max_points_per_centroid=_TRAINING_ROWS_PER_LIST,
+    )
+    clustering.train(sample)
+    index = RECIPES[kind].make(_quantizer(clustering.centroids), vectors.shape[1], nlist)
+    index.train(sample)
+    return index, Training(_mean_distance(sample[:_DRIFT_SAMPLE], index.quantizer))
+
+
+def _sample(vectors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    if len(vectors) <= size:
+        return vectors
+    chosen = np.random.default_rng(_SEED).choice(len(vectors), size, replace=False)
+    return vectors[np.sort(chosen)]
+
+
+def _mean_distance(vectors: NDArray[np.float32], quantizer: Any) -> float:
+    cosines = quantizer.search(np.ascontiguousarray(vectors), 1)[0]
+    return float(np.sqrt(np.maximum(2 - 2 * cosines, 0)).mean())
+
+
+def _quantizer(centroids: Any) -> Any:
+    quantizer = faiss.IndexFlatIP(centroids.shape[1])
+    quantizer.add(centroids)
+    return quantizer
