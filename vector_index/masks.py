@@ -1,83 +1,121 @@
-"""Filters and access as boolean masks over the rows of an Arrow passages table."""
+"""Filters and access as boolean masks over the rows of one segment."""
 
-from typing import cast
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from vector_index.decoded import Decoded, Mask, decode
+from vector_index.errors import InvalidFilter
 from vector_index.filters import And, Compare, Filter, In, IsNull, Not, Or
 from vector_index.passages import Access
 
-Mask = NDArray[np.bool_]
-
-_COMPARISONS = {
-    "eq": pc.equal,
-    "ne": pc.not_equal,
-    "lt": pc.less,
-    "lte": pc.less_equal,
-    "gt": pc.greater,
-    "gte": pc.greater_equal,
-}
+__all__ = ["AccessColumns", "Columns", "Mask", "access_filter", "access_mask"]
 
 
 class Columns:
-    """Stand-in for branch filters' decoded columns."""
+    """The filterable columns of one segment's rows, each decoded at its first use.
 
-    def __init__(self, metadata: pa.StructArray) -> None:
-        self._metadata = metadata
+    metadata: a struct of declared metadata columns, one field each; null structs are rows of
+    nulls. What it holds in memory is said beside each form in `vector_index.decoded`: at most
+    4 bytes a row and column, plus the distinct strings, plus 4 bytes an array element.
+    Safe to use from many threads without a lock: two may decode the same column, to the same end.
+    """
+
+    def __init__(self, metadata: pa.StructArray | pa.ChunkedArray) -> None:
+        self._type: pa.StructType = metadata.type
+        self._count = len(metadata)
+        self._chunks = metadata.chunks if isinstance(metadata, pa.ChunkedArray) else [metadata]
+        self._decoded: dict[str, Decoded] = {}
 
     def mask(self, where: Filter) -> Mask:
-        return filter_mask(where, self._metadata)
+        """Which rows satisfy the filter, bool (rows,): the vectorised twin of `filters.matches`.
+
+        Raises InvalidFilter where the filter names a column that is not there.
+        """
+        match where:
+            case And(parts):
+                mask = np.ones(self._count, np.bool_)
+                for part in parts:
+                    mask &= self.mask(part)
+            case Or(parts):
+                mask = np.zeros(self._count, np.bool_)
+                for part in parts:
+                    mask |= self.mask(part)
+            case Not(part):
+                mask = ~self.mask(part)
+            case IsNull(column):
+                mask = self._column(column).is_null()
+            case In(column, values):
+                mask = self._column(column).is_in(values)
+            case Compare(column, operator, value):
+                mask = self._column(column).compare(operator, value)
+        return mask
+
+    def _column(self, name: str) -> Decoded:
+        known = self._decoded.get(name)
+        if known is None:
+            known = self._decoded.setdefault(name, decode(self._field(name)))
+        return known
+
+    def _field(self, name: str) -> pa.Array:
+        position = self._type.get_field_index(name)
+        if position < 0:
+            held = ", ".join(field.name for field in self._type) or "none"
+            raise InvalidFilter(f"unknown filter column {name!r}; this segment has: {held}")
+        fields = [pc.struct_field(chunk, position) for chunk in self._chunks]
+        if len(fields) == 1:
+            return fields[0]
+        kind = self._type.field(position).type
+        return pa.concat_arrays(fields) if fields else pa.array([], kind)
 
 
-def filter_mask(tree: Filter, metadata: pa.StructArray) -> Mask:
-    """Which rows satisfy the filter, bool (rows,): the vectorised twin of `filters.matches`."""
-    match tree:
-        case And(parts):
-            return _combine(np.logical_and, [filter_mask(p, metadata) for p in parts], metadata)
-        case Or(parts):
-            return ~_combine(np.logical_and, [~filter_mask(p, metadata) for p in parts], metadata)
-        case Not(part):
-            return ~filter_mask(part, metadata)
-        case IsNull(column):
-            return _mask(pc.is_null(metadata.field(column)))
-        case In(column, values):
-            field = metadata.field(column)
-            return _mask(pc.is_in(field, value_set=pa.array(values, field.type)))
-        case Compare(column, "contains", value):
-            return _list_overlap(metadata.field(column), [cast(str, value)])
-        case Compare(column, operator, value):
-            field = metadata.field(column)
-            return _mask(_COMPARISONS[operator](field, pa.scalar(value, field.type)))
+class AccessColumns:
+    """The tenant and the allowed groups of one segment's rows, decoded once for every asker.
+
+    A column given as None does not restrict; a null tenant, null or empty groups are visible to
+    nobody.
+    """
+
+    def __init__(
+        self,
+        tenant: pa.Array | pa.ChunkedArray | None,
+        groups: pa.ListArray | pa.ChunkedArray | None,
+        rows: int,
+    ) -> None:
+        given = {"tenant": tenant, "allowed_groups": groups}
+        self._names = [name for name, column in given.items() if column is not None]
+        table = pa.table({name: given[name] for name in self._names})
+        self._columns = Columns(table.to_struct_array())
+        self._count = rows
+
+    def mask(self, access: Access) -> Mask:
+        """Which rows the asker may see, bool (rows,)."""
+        if not self._names:
+            return np.ones(self._count, np.bool_)
+        return self._columns.mask(access_filter(access, self._names))
+
+
+def access_filter(access: Access, restricting: Collection[str]) -> Filter:
+    """What an asker may see, as a filter over those of `tenant` and `allowed_groups` that restrict.
+
+    Who may see a row is thereby decided by the same code, and the same tests, as every filter.
+    """
+    parts: list[Filter] = []
+    if "tenant" in restricting:
+        parts.append(Compare("tenant", "eq", access.tenant))
+    if "allowed_groups" in restricting:
+        held = (Compare("allowed_groups", "contains", group) for group in sorted(access.groups))
+        parts.append(Or(tuple(held)))
+    return And(tuple(parts))
 
 
 def access_mask(
-    access: Access, tenant: pa.Array | None, groups: pa.ListArray | None, rows: int
+    access: Access,
+    tenant: pa.Array | pa.ChunkedArray | None,
+    groups: pa.ListArray | pa.ChunkedArray | None,
+    rows: int,
 ) -> Mask:
-    """Which rows the asker may see; a column given as None does not restrict."""
-    mask = np.ones(rows, np.bool_)
-    if tenant is not None:
-        mask &= _mask(pc.equal(tenant, access.tenant))
-    if groups is not None:
-        mask &= _list_overlap(groups, sorted(access.groups))
-    return mask
-
-
-def _list_overlap(lists: pa.ListArray, wanted: list[str]) -> Mask:
-    """Rows whose list shares a value with `wanted`; null and empty lists share none."""
-    mask = np.zeros(len(lists), np.bool_)
-    found = pc.is_in(lists.flatten(), value_set=pa.array(wanted, pa.string()))
-    owners = pc.list_parent_indices(lists)
-    mask[owners.filter(found).to_numpy(zero_copy_only=False)] = True
-    return mask
-
-
-def _mask(values: pa.Array) -> Mask:
-    return cast(Mask, pc.fill_null(values, False).to_numpy(zero_copy_only=False).astype(np.bool_))
-
-
-def _combine(operation: np.ufunc, masks: list[Mask], metadata: pa.StructArray) -> Mask:
-    everything = np.ones(len(metadata), np.bool_)
-    return cast(Mask, operation.reduce([everything, *masks]))
+    """Which rows one asker may see; keep an `AccessColumns` instead where more will ask."""
+    return AccessColumns(tenant, groups, rows).mask(access)
