@@ -29,14 +29,19 @@ class Deaths:
         """Everybody lives."""
         return cls(np.zeros(documents, np.int64))
 
-    def kill(self, document: int, sequence: int, *, rows: int) -> None:
-        """Records the death of a living document that had this many passages."""
-        self._at[document] = sequence
+    def kill(self, documents: NDArray[np.int64], sequence: int, *, rows: int) -> None:
+        """Records the death of living documents that had this many passages together."""
+        self._at[documents] = sequence
         self.rows += rows
 
-    def is_alive(self, document: int) -> bool:
-        """Whether the newest state still has this document."""
-        return int(self._at[document]) == 0
+    def revive(self, documents: NDArray[np.int64], *, rows: int) -> None:
+        """Takes a `kill` back. Only before any reader has a view at its sequence number."""
+        self._at[documents] = 0
+        self.rows -= rows
+
+    def living(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of these documents that the newest state still has."""
+        return documents[self._at[documents] == 0]
 
     def dead(self, documents: NDArray[np.integer], sequence: int) -> Mask:
         """Which of these documents a reader at `sequence` takes for dead."""

@@ -1,14 +1,17 @@
 """From a document id to its place in a segment, without a dictionary of a million strings."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _FILE = "keys.npy"
+_VECTORISED_FROM = 16
 
 
 class Keys:
@@ -35,6 +38,9 @@ class Keys:
     def find_many(self, document_ids: Sequence[str]) -> NDArray[np.int64]:
         """The places of many ids, int64 (len(document_ids),), -1 where one is not there."""
         found = np.full(len(document_ids), -1, np.int64)
+        if len(document_ids) < _VECTORISED_FROM:
+            found[:] = [self.find(document_id) for document_id in document_ids]
+            return found
         if not len(self._hashes):
             return found
         wanted = hash_ids(document_ids)
@@ -47,6 +53,11 @@ class Keys:
             is_it = key == document_ids[number]
             found[number] = place if is_it else self.find(document_ids[number])
         return found
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Every place, in the order of the ids; sorted at its first use."""
+        return pc.sort_indices(self._ids).to_numpy().astype(np.int64)
 
 
 def hash_ids(document_ids: Sequence[str]) -> NDArray[np.uint64]:

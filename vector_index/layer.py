@@ -16,6 +16,19 @@ from vector_index.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)
+class Killed:
+    """What one change killed in one segment or tail, to be taken back if the change fails."""
+
+    deaths: Deaths
+    documents: NDArray[np.int64]
+    rows: int
+
+    def revive(self) -> None:
+        """Takes it back."""
+        self.deaths.revive(self.documents, rows=self.rows)
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """An immutable segment with its deaths, which only ever grow."""
 
@@ -36,7 +49,7 @@ class Layer:
         where: Filter | None,
         sequence: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores float32 (n, k) and rows int64 (n, k), best first; missing: -inf and -1."""
+        """Scores float32 and rows int64, both (n, at most k), best first."""
         allowed = self.segment.rows.allowed(access, where)
 
         def is_dead(rows: NDArray[np.int64]) -> Mask:
@@ -74,6 +87,35 @@ class Layer:
         places = self.segment.keys.find_many(document_ids)
         places = places[places >= 0]
         return places[~self.deaths.dead(places, sequence)]
+
+    def has(self, document_ids: Sequence[str]) -> bool:
+        """Whether the newest state has any of these documents here."""
+        places = self.segment.keys.find_many(document_ids)
+        return bool(len(self.deaths.living(places[places >= 0])))
+
+    def kill(self, document_ids: Sequence[str], sequence: int) -> "Killed":
+        """Records the death of those of these documents that live here."""
+        places = self.segment.keys.find_many(document_ids)
+        places = self.deaths.living(places[places >= 0])
+        rows = self.segment.count_rows(places) if len(places) else 0
+        self.deaths.kill(places, sequence, rows=rows)
+        return Killed(self.deaths, places, rows)
+
+    def sorted_places(self) -> NDArray[np.int64]:
+        """Positions of all documents, dead ones too, in the order of their ids."""
+        return self.segment.keys.order
+
+    def hash_at(self, place: int) -> str:
+        """The content hash of the document at this position."""
+        return str(self.segment.documents["document_hash"][place].as_py())
+
+    def id_at(self, place: int) -> str:
+        """The id of the document at this position."""
+        return str(self.ids[place].as_py())
+
+    def dead(self, places: NDArray[np.int64], sequence: int) -> Mask:
+        """Which of these documents are dead at `sequence`."""
+        return self.deaths.dead(places, sequence)
 
     def rows_of(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of these documents, document by document."""

@@ -22,12 +22,13 @@ CHECKSUM = "manifest.json.sha256"
 class IndexSettings:
     """What an index is made of; a change of any of these needs a rebuild.
 
+    kind: how segments store their vectors; `auto` decides for each by its size.
     chunking: the splitter's parameters by name, recorded as they are.
     tenant_column, groups_column: whether rows are restricted by tenant and by group.
     """
 
     name: str
-    kind: KindName
+    kind: KindName | Literal["auto"]
     embedder: EmbedderIdentity
     chunking: Mapping[str, int]
     metadata_columns: Mapping[str, MetadataType]
@@ -44,7 +45,7 @@ class SegmentEntry:
     """
 
     id: str
-    kind: str
+    kind: KindName
     passages: int
     documents: int
     deleted: int

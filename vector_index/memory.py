@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.checks import check_delta, check_query
+from vector_index.checks import check_delta, check_k, check_queries
 from vector_index.errors import IndexNotFound
 from vector_index.filters import Filter, matches
 from vector_index.manifest import IndexSettings
@@ -45,7 +45,8 @@ class InMemoryIndex:
         self, vector: NDArray[np.float32], *, k: int, access: Access, where: Filter | None = None
     ) -> SearchResult:
         version = self.version()
-        check_query(vector, k, self._settings.embedder.dim)
+        check_k(k)
+        check_queries(vector[None], self._settings.embedder.dim)
         hits = [
             Hit(passage, float(stored @ vector))
             for rows in self._rows.values()
@@ -60,7 +61,7 @@ class InMemoryIndex:
         return dict(self._documents)
 
     def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
-        check_delta(delta, self._settings.embedder.dim)
+        check_delta(delta, self._settings)
         for document_id in delta.removed:
             self._documents.pop(document_id, None)
             self._rows.pop(document_id, None)

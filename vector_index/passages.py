@@ -162,6 +162,18 @@ def passage_schema(metadata: Mapping[str, MetadataType]) -> pa.Schema:
     )
 
 
+def empty_delta(
+    metadata: Mapping[str, MetadataType], dim: int, *, removed: frozenset[str] = frozenset()
+) -> IndexDelta:
+    """A change that adds nothing, and takes `removed` out."""
+    return IndexDelta(
+        documents=DOCUMENT_SCHEMA.empty_table(),
+        passages=passage_schema(metadata).empty_table(),
+        vectors=np.empty((0, dim), np.float32),
+        removed=removed,
+    )
+
+
 def passage_from_row(row: Mapping[str, object]) -> Passage:
     """A Passage from one row of a passages table (Arrow's `to_pylist` form)."""
     values = dict(row)

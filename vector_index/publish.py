@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vector_index import disk
-from vector_index.errors import WriteFailed
+from vector_index.errors import WriteFailed, WriterClosed
 from vector_index.generation import CURRENT, GENERATIONS, is_generation, read_current
+from vector_index.kinds import SegmentVectors
 from vector_index.manifest import (
     CHECKSUM,
     MANIFEST,
@@ -27,6 +28,7 @@ from vector_index.passages import SourceVersion
 from vector_index.segment import (
     Content,
     Segment,
+    build_vectors,
     new_segment_id,
     write_segment,
     write_tombstones,
@@ -75,7 +77,9 @@ def publish(home: Path, plan: Plan) -> Manifest:
         disk.replace_text(home / CURRENT, manifest.generation)
     except BaseException as exc:
         shutil.rmtree(draft, ignore_errors=True)
-        if final is not None and read_current(home) != final.name:
+        if final is not None:
+            if read_current(home) == final.name:
+                raise WriterClosed(f"{final.name} is live, but its name may not be synced") from exc
             shutil.rmtree(final, ignore_errors=True)
         if isinstance(exc, OSError):
             raise WriteFailed(
@@ -117,12 +121,20 @@ def _write(draft: Path, plan: Plan) -> Manifest:
     for part in plan.inherited:
         write_tombstones(draft, part.segment.id, part.deleted)
     entries = [*map(_entry, plan.inherited)]
+    like = _largest(plan.inherited)
     for content in plan.fresh:
         segment_id = new_segment_id()
-        kind = write_segment(draft, segment_id, content, plan.settings.kind)
+        vectors = build_vectors(content.vectors, plan.settings.kind, like=like)
+        write_segment(
+            draft,
+            segment_id,
+            documents=content.documents,
+            passages=content.passages,
+            vectors=vectors,
+        )
         write_tombstones(draft, segment_id, np.empty(0, np.int64))
         rows, documents = content.passages.num_rows, content.documents.num_rows
-        entries.append(SegmentEntry(segment_id, kind, rows, documents, 0))
+        entries.append(SegmentEntry(segment_id, vectors.kind, rows, documents, 0))
     written = sync_new(draft, linked)
     dead_rows = sum(part.segment.count_rows(part.deleted) for part in plan.inherited)
     manifest = Manifest(
@@ -167,6 +179,11 @@ def sync_new(folder: Path, linked: Mapping[str, FileEntry]) -> dict[str, FileEnt
             written[name] = file_entry(path)
     disk.sync_folder(folder)
     return written
+
+
+def _largest(inherited: Sequence[Inherited]) -> SegmentVectors | None:
+    """Whose training a new segment may borrow."""
+    return max((p.segment.vectors for p in inherited), key=lambda v: v.count, default=None)
 
 
 def _entry(part: Inherited) -> SegmentEntry:

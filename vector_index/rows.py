@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vector_index.filters import Filter
 from vector_index.manifest import IndexSettings
-from vector_index.masks import Columns, Mask, access_mask
+from vector_index.masks import AccessColumns, Columns, Mask
 from vector_index.passages import Access, Passage, passage_from_row
 
 # Masks are one byte a row: 64 askers over a million passages stay within 64 MB.
@@ -39,14 +39,18 @@ class PassageRows:
         return [passage_from_row(row) for row in self.table.take(pa.array(rows)).to_pylist()]
 
     def _compute_visible(self, access: Access) -> Mask | None:
-        tenant = _one_chunk(self.table["tenant"]) if self._settings.has_tenant else None
-        groups = _one_chunk(self.table["allowed_groups"]) if self._settings.has_groups else None
-        mask = access_mask(access, tenant, groups, self.table.num_rows)
+        mask = self._access.mask(access)
         return None if mask.all() else mask
 
     @cached_property
+    def _access(self) -> AccessColumns:
+        tenant = self.table["tenant"] if self._settings.has_tenant else None
+        groups = self.table["allowed_groups"] if self._settings.has_groups else None
+        return AccessColumns(tenant, groups, self.table.num_rows)
+
+    @cached_property
     def _columns(self) -> Columns:
-        return Columns(_one_chunk(self.table["metadata"]))
+        return Columns(self.table["metadata"])
 
 
 def may_see(passage: Passage, access: Access, settings: IndexSettings) -> bool:
@@ -55,9 +59,3 @@ def may_see(passage: Passage, access: Access, settings: IndexSettings) -> bool:
         return False
     allowed = passage.allowed_groups or ()
     return not settings.has_groups or not access.groups.isdisjoint(allowed)
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from vector_index.errors import IndexCorrupt
 from vector_index.keys import Keys, open_keys, write_keys
-from vector_index.kinds import KINDS, SegmentVectors
+from vector_index.kinds import KINDS, KindName, SegmentVectors, choose_kind, min_rows
 from vector_index.manifest import FileEntry, IndexSettings, Manifest, SegmentEntry
 from vector_index.rows import PassageRows
 
@@ -45,16 +46,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a new segment is made of: an IndexDelta's three parts, or rows taken from segments."""
+    """What a new segment is made of. vectors: float32 (passages, dim)."""
 
     documents: pa.Table
     passages: pa.Table
     vectors: NDArray[np.float32]
-
-    @property
-    def owners(self) -> NDArray[np.int32]:
-        """int32 (passages,): the document of each passage, which are grouped in that order."""
-        return owners_of(self.documents, self.passages)
 
 
 def new_segment_id() -> str:
@@ -77,8 +73,32 @@ def rows_of(owners: NDArray[np.int32], documents: NDArray[np.int64]) -> NDArray[
     return np.arange(int(counts.sum())) + np.repeat(first - before, counts)
 
 
-def write_segment(folder: Path, segment_id: str, content: Content, kind: str) -> str:
-    """Writes a new segment's immutable files into a generation's folder; returns its kind.
+def build_vectors(
+    vectors: NDArray[np.float32],
+    kind: KindName | Literal["auto"],
+    *,
+    like: SegmentVectors | None = None,
+) -> SegmentVectors:
+    """The vectors, float32 (n, dim), as the index's kind, or as `flat` where they are too few."""
+    return KINDS[segment_kind(kind, *vectors.shape)].build(vectors, like=like)
+
+
+def segment_kind(kind: KindName | Literal["auto"], rows: int, dim: int) -> KindName:
+    """The kind of a segment of this size in an index of this kind."""
+    if kind == "auto":
+        return choose_kind(rows, dim, memory_bytes=None).kind
+    return kind if rows >= min_rows(kind) else "flat"
+
+
+def write_segment(
+    folder: Path,
+    segment_id: str,
+    *,
+    documents: pa.Table,
+    passages: pa.Table,
+    vectors: SegmentVectors,
+) -> None:
+    """Writes a new segment's immutable files into a generation's folder.
 
     Raises IndexCorrupt when what is read back is not what was written: a full disk can cut
     FAISS's file short without an error.
@@ -86,14 +106,12 @@ def write_segment(folder: Path, segment_id: str, content: Content, kind: str) ->
     home = folder / "segments" / segment_id
     home.mkdir(parents=True)
     (folder / "passages").mkdir(exist_ok=True)
-    vectors = KINDS[kind].build(content.vectors)
     vectors.write(home)
-    np.save(home / _OWNERS, content.owners, allow_pickle=False)
-    write_keys(home, content.documents["document_id"].to_pylist())
-    _write_arrow(folder / "passages" / f"{segment_id}.arrow", content.passages)
-    _write_arrow(folder / "passages" / f"{segment_id}.documents.arrow", content.documents)
-    _read_back(home, content.vectors, vectors.kind)
-    return vectors.kind
+    np.save(home / _OWNERS, owners_of(documents, passages), allow_pickle=False)
+    write_keys(home, documents["document_id"].to_pylist())
+    _write_arrow(folder / "passages" / f"{segment_id}.arrow", passages)
+    _write_arrow(folder / "passages" / f"{segment_id}.documents.arrow", documents)
+    _read_back(home, vectors)
 
 
 def write_tombstones(folder: Path, segment_id: str, deleted: NDArray[np.int64]) -> None:
@@ -145,14 +163,14 @@ def _ranges(
     return owners.searchsorted(wanted, "left"), owners.searchsorted(wanted, "right")
 
 
-def _read_back(home: Path, vectors: NDArray[np.float32], kind: str) -> None:
-    if not len(vectors):
+def _read_back(home: Path, vectors: SegmentVectors) -> None:
+    if not vectors.count:
         return
-    last = np.array([len(vectors) - 1])
+    last = np.array([vectors.count - 1])
     try:
-        written = KINDS[kind].open(home)
-        is_whole = written.count == len(vectors) and np.array_equal(
-            written.reconstruct(last), vectors[last]
+        written = KINDS[vectors.kind].open(home)
+        is_whole = written.count == vectors.count and np.array_equal(
+            written.reconstruct(last), vectors.reconstruct(last)
         )
     except (RuntimeError, ValueError) as exc:
         raise IndexCorrupt(f"{home.name}: vectors cannot be read back: {exc}") from exc

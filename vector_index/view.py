@@ -12,7 +12,7 @@ from vector_index.layer import Layer
 from vector_index.manifest import IndexSettings
 from vector_index.passages import Access, Hit, IndexVersion, Passage, SearchResult
 from vector_index.recheck import still_qualifies
-from vector_index.tail import TailView
+from vector_index.tail_view import TailView
 
 Part = Layer | TailView
 
@@ -109,17 +109,16 @@ class View:
         self, queries: NDArray[np.float32], *, k: int, access: Access, where: Filter | None
     ) -> Matches:
         n = len(queries)
-        scores = [np.full((n, k), -np.inf, np.float32)]
-        rows = [np.full((n, k), -1, np.int64)]
+        scores, rows = [np.full((n, k), -np.inf, np.float32)], [np.full((n, k), -1, np.int64)]
         for part in self.parts:
             found = part.scan(
                 queries, k, access=access, where=where, sequence=self.version.sequence
             )
             scores.append(found[0])
             rows.append(found[1])
+        part_of_column = np.repeat(np.arange(-1, len(self.parts)), [r.shape[1] for r in rows])
         all_scores, all_rows = np.concatenate(scores, axis=1), np.concatenate(rows, axis=1)
         best = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
         best_rows = np.take_along_axis(all_rows, best, axis=1)
-        # Column block 0 is the padding, block p + 1 is part p.
-        parts = np.where(best_rows < 0, -1, best // k - 1)
+        parts = np.where(best_rows < 0, -1, part_of_column[best])
         return Matches(np.take_along_axis(all_scores, best, axis=1), parts, best_rows, self)

@@ -1,0 +1,259 @@
+"""The one writer of an index: changes are searchable at once, and durable before that.
+
+    upsert, delete --> log --> tail --flush--> one more segment in a new generation
+    search          <-- view: segments and tails at one sequence number
+
+`_lock` guards the state for as long as one change takes; `_publishing` is held through a flush,
+which writes its generation without `_lock`, so that changes go on meanwhile in a new tail.
+"""
+
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vector_index.checks import check_delta, check_ids
+from vector_index.errors import IndexFull, IndexNotFound, WriterClosed
+from vector_index.generation import Generation, not_published, open_current
+from vector_index.lock import WriterLock
+from vector_index.logs import Logs
+from vector_index.manifest import IndexSettings
+from vector_index.merging import Merging
+from vector_index.passages import IndexDelta, IndexVersion, SourceVersion, empty_delta
+from vector_index.publish import KEPT_GENERATIONS, prune
+from vector_index.reading import Reading
+from vector_index.segment import Content
+from vector_index.state import State
+from vector_index.tail import Tail, TailLimits
+from vector_index.view import View
+from vector_index.wal import Change
+from vector_index.writing import Snapshot, Written, write_generation
+
+
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """How a writer works; none of it is recorded in the index.
+
+    is_synced: whether a change is on the disk when `upsert` or `delete` returns. Without it a
+    crash of the machine may lose the latest changes, a crash of the process never does.
+    in_process_rows: merges of up to so many rows that `publish` waits for start no process.
+    """
+
+    tail: TailLimits = field(default_factory=TailLimits)
+    is_synced: bool = True
+    kept_generations: int = KEPT_GENERATIONS
+    merges: bool = True
+    in_process_rows: int = 50_000
+
+
+class IndexWriter(Reading):
+    """Holds the writer's lock from construction to `close`, and searches what it has written.
+
+    settings None takes the index as it is. Raises IndexBusy when someone else is writing, and
+    what `LocalIndex` raises. Unflushed changes of a writer that died are there again.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        settings: IndexSettings | None,
+        *,
+        options: WriterOptions | None = None,
+        opened: Generation | None = None,
+    ) -> None:
+        self._home = home
+        self._options = options or WriterOptions()
+        self._held = WriterLock(home, home.name if settings is None else settings.name)
+        self._lock, self._publishing = threading.RLock(), threading.RLock()
+        self._pinned: frozenset[str] = frozenset()
+        self._closed_because: str | None = None
+        try:
+            self._begin(settings, opened)
+        except BaseException:
+            self._held.release()
+            raise
+
+    def view(self) -> View:
+        """The newest state, unflushed changes included. Raises IndexNotFound where none is."""
+        if self._view is None:
+            raise not_published(self._settings)
+        return self._view
+
+    def generation(self) -> Generation:
+        """The live generation. Raises IndexNotFound before the first publish."""
+        if self._state.generation is None:
+            raise not_published(self._settings)
+        return self._state.generation
+
+    def upsert(self, delta: IndexDelta, *, source: SourceVersion | None = None) -> IndexVersion:
+        """Makes the change searchable, all of it at once; it survives a crash from then on.
+
+        Every document replaces what it was before. source: the table state this leads to. A
+        full tail is flushed first. Raises InvalidDelta, IndexFull when the change alone is more
+        than a tail holds, WriteFailed, or IndexNotFound before the first `publish`.
+        """
+        check_delta(delta, self._settings)
+        self.generation()
+        if not Tail(self._settings, self._options.tail).has_room(delta):
+            raise IndexFull(
+                f"a change of {delta.passages.num_rows} passages is more than the "
+                f"{self._options.tail.rows} rows or {self._options.tail.size_bytes} bytes that "
+                f"may wait in memory; split it, or use publish"
+            )
+        while True:
+            with self._lock:
+                self._check_open()
+                if self._state.has_room(delta):
+                    return self._change(delta, source)
+            self.flush()
+
+    def delete(
+        self, document_ids: Collection[str], *, source: SourceVersion | None = None
+    ) -> IndexVersion:
+        """Takes these documents out at once; ids that are not there change nothing."""
+        check_ids(document_ids)
+        self.generation()
+        delta = empty_delta(
+            self._settings.metadata_columns,
+            self._settings.embedder.dim,
+            removed=frozenset(document_ids),
+        )
+        with self._lock:
+            self._check_open()
+            if source is None and not self._state.has(list(document_ids)):
+                return self.version()
+            return self._change(delta, source)
+
+    def flush(self) -> IndexVersion:
+        """Publishes all changes so far as a generation; other processes can open it then.
+
+        Waits for no merge; one that has ended is adopted. Nothing to publish, nothing is done.
+        Raises WriteFailed, and then the changes are still searchable and logged.
+        """
+        with self._publishing:
+            with self._lock:
+                self._check_open()
+                self.generation()
+                merged = self._merging.ended()
+                if self._state.is_flushed and merged is None:
+                    return self.version()
+                snapshot = self._state.freeze()
+                tails = self._state.frozen_tails
+                self._logs.rotate()
+            written = self._write(snapshot)
+            with self._lock:
+                self._adopt(written, tails=tails)
+            if self._options.merges:
+                self._merging.start_if_due(self.generation())
+            return self.version()
+
+    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+        """As `VectorIndex.publish`: upsert, delete and flush in one generation or not at all.
+
+        Not bound by the tail; merges that are due are done first, so it may take its time.
+        """
+        check_delta(delta, self._settings)
+        with self._publishing:
+            self._check_open()
+            if self._options.merges and self._state.generation is not None:
+                self._merging.finish_due(self._state.generation)
+            with self._lock:
+                return self._publish(delta, source)
+
+    def merge_now(self) -> IndexVersion:
+        """Flushes, and rewrites all segments into one without their dead documents.
+
+        Deleted text is off the disk once the generations that still name it are pruned.
+        """
+        with self._publishing:
+            self._merging.wait()
+            self.flush()
+            self._merging.wait()  # the flush may have started one
+            self.flush()
+            if self._merging.start_all(self.generation()):
+                self._merging.wait()
+                self.flush()
+            return self.version()
+
+    def close(self) -> None:
+        """Lets the next writer in. Unflushed changes stay in the log, not in a generation."""
+        with self._publishing, self._lock:
+            if not self._is_released:
+                self._is_released = True
+                self._closed_because = "it was closed"
+                self._merging.discard()
+                self._logs.rotate()
+                self._held.release()
+
+    def __enter__(self) -> "IndexWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self, settings: IndexSettings | None, opened: Generation | None) -> None:
+        generation = open_current(self._home, settings, known=opened)
+        if generation is not None:
+            settings = generation.manifest.settings
+        if settings is None:
+            raise IndexNotFound(f"there is no index in {self._home}; publish to it first")
+        self._is_released = False
+        self._settings = settings
+        self._merging = Merging(settings, in_process_rows=self._options.in_process_rows)
+        self._logs = Logs(self._home, settings, is_synced=self._options.is_synced)
+        self._state = State(settings, self._options.tail, generation)
+        self._view: View | None = None
+        if generation is not None:
+            for change in self._logs.replay(after=generation.manifest.sequence):
+                self._state.apply(change)
+            self._view = self._state.view()
+
+    def _check_open(self) -> None:
+        if self._closed_because is not None:
+            raise WriterClosed(
+                f"the writer of index {self._settings.name!r} takes no changes, because "
+                f"{self._closed_because}; open another one"
+            )
+
+    def _change(self, delta: IndexDelta, source: SourceVersion | None) -> IndexVersion:
+        change = Change(self._state.sequence + 1, delta, source)
+        self._logs.append(change)
+        self._state.apply(change)
+        self._view = self._state.view()
+        return self._view.version
+
+    def _publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+        state, sequence = self._state, self._state.sequence + 1
+        ids = delta.documents["document_id"].to_pylist()
+        killed = state.kill([*delta.removed, *ids], sequence)
+        extra = Content(delta.documents, delta.passages, delta.vectors)
+        try:
+            written = self._write(state.snapshot(sequence, source, extra=extra))
+        except BaseException:
+            state.revive(killed)
+            raise
+        self._logs.rotate()
+        state.source = source
+        self._adopt(written, tails=state.all_tails)
+        return self.version()
+
+    def _write(self, snapshot: Snapshot) -> Written:
+        try:
+            return write_generation(self._home, snapshot, self._merging.ended())
+        except WriterClosed as exc:
+            self._closed_because = str(exc)
+            raise
+
+    def _adopt(self, written: Written, *, tails: int) -> None:
+        is_merged = written.merged is not None
+        self._state.adopt(written, tails=tails)
+        self._view = self._state.view()
+        if is_merged:
+            self._merging.discard()
+        self._logs.remove(up_to=written.manifest.sequence)
+        prune(
+            self._home,
+            live=written.manifest,
+            kept=self._options.kept_generations,
+            pinned=self._merging.pinned | self._pinned,
+        )
