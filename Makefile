@@ -31,7 +31,7 @@ test: $(VENV)/.installed
 	$(BIN)/pytest
 
 test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed
-	HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/pytest tests/components -o norecursedirs=
+	HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/pytest tests/components -o norecursedirs='.*'
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -42,3 +42,4 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/headrace demo
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/filters.py

@@ -25,7 +25,6 @@ _COMPARE: Mapping[Operator, Callable[[Any, Any], Mask]] = {
     "gte": np.greater_equal,
 }
 _COMPARE_STRINGS: Mapping[Operator, Callable[[pa.Array, pa.Scalar], pa.BooleanArray]] = {
-    "ne": pc.not_equal,
     "lt": pc.less,
     "lte": pc.less_equal,
     "gt": pc.greater,
@@ -93,6 +92,8 @@ class Strings:
         if operator == "eq":
             code = _code(self._distinct, cast(str, value))
             return np.zeros(len(self._codes), np.bool_) if code is None else self._codes == code
+        if operator == "ne":
+            return ~self.compare("eq", value) & (self._codes >= 0)
         wanted = pa.scalar(value, self._distinct.type)
         return self._rows(_mask(_COMPARE_STRINGS[operator](self._distinct, wanted)))
 

@@ -1,4 +1,8 @@
-"""Filters and access as boolean masks over the rows of one segment."""
+"""Filters and access as boolean masks over the rows of one segment.
+
+Bitmaps rather than DuckDB SQL: a filter over a million rows takes 0.04 to 1.7 ms, and the same
+mask 2 to 141 ms in Arrow's kernels, 3 to 227 in DuckDB (`python benchmarks/filters.py`, 2 cores).
+"""
 
 from collections.abc import Collection
 

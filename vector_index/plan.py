@@ -4,7 +4,7 @@
 |-------------------|------------------------------------------------------------------------|
 | none              | nothing is read                                                        |
 | few               | exact scan of the allowed rows                                         |
-| some              | the kind's own scan with a bitmap, widened by 1/share                  |
+| some              | the kind's own scan with a bitmap, widened by 1/(2 share)              |
 | nearly all, all   | the kind's own scan, more rows than asked, those not allowed dropped   |
 
 Tombstones are always dropped after the scan. A scan that leaves too few rows is repeated wider,
@@ -19,44 +19,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vector_index.kinds import KindName, SegmentVectors
-from vector_index.kinds.products import best_rows
+from vector_index.kinds.products import best_rows, pick
 from vector_index.masks import Mask
 
 IsDead = Callable[[NDArray[np.int64]], Mask]
 _Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
-# A scan is widened so often, so much each time, before the exact scan takes over.
-_ROUNDS = 3
+# A scan that came short is widened so much, so often, before the exact scan takes over.
 _GROWTH = 4
-_MAX_EFFORT = 16.0
+_ROUNDS = 3
+# Under a filter keeping a share of the rows at random, recall@10 stays above 0.95 with this effort
+# over the share. 100,000 x 384, recall and ms a query of ivf_flat and hnsw:
+# share 0.5 effort 1, 0.962 in 0.36 and 0.960 in 0.7; 0.2 and 2, 0.954 in 0.37 and 0.958 in 1.4;
+# 0.1 and 4, 0.937 in 0.41 and 0.959; 0.05 and 8, 0.955 in 0.41 and 0.974.
+_EFFORT = 0.5
+_LEAST_LIVING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class _Crossover:
-    """Where one way of searching a kind becomes faster than the next, at recall@10 >= 0.95.
+class _Cost:
+    """What a kind's own scan costs, counted in allowed rows that are scanned exactly meanwhile.
 
-    exact_bytes: allowed vectors up to this size are scanned exactly, for one query;
-    a batch shares what it reads, so `batch_exact_bytes` is for 4 queries or more.
-    exact_share: allowed vectors up to this share of all are scanned exactly.
-    drop_from: from this share on, rows that are not allowed are dropped after the scan.
+    That is share x all rows + fixed + per_effort x effort; from fewer allowed rows on, the exact
+    scan is faster. drop_from: the share allowed from which dropping beats the bitmap.
     """
 
-    exact_bytes: int
-    batch_exact_bytes: int
-    exact_share: float
-    drop_from: float
+    share: float = 0
+    fixed: float = 0
+    per_effort: float = 0
+    drop_from: float = 0
+
+    def in_rows(self, count: int, effort: float) -> float:
+        return self.share * count + self.fixed + self.per_effort * effort
 
 
-# Measured by benchmarks/kinds.py at 100,000 x 384.
-_EXACT = _Crossover(exact_bytes=0, batch_exact_bytes=0, exact_share=0.35, drop_from=0.35)
-_IVF = _Crossover(exact_bytes=6 << 20, batch_exact_bytes=24 << 20, exact_share=0, drop_from=0.9)
-_HNSW = _Crossover(exact_bytes=12 << 20, batch_exact_bytes=48 << 20, exact_share=0, drop_from=0.4)
-_CROSSOVERS: Mapping[KindName, _Crossover] = {
+# For one query, and for a batch, whose exact scan reads each row once for all. Set by hand
+# from single-query sweeps over the data of benchmarks/kinds.py, 100,000 x 384, one thread of a
+# shared machine (hnsw and ivf_sq8 while it was busy); those of a batch are estimates. RaBitQ
+# scores eight candidates again for each row it fetches, so it drops only few.
+_EXACT = (_Cost(share=0.35, drop_from=0.35), _Cost(share=0.85, drop_from=0.85))
+_IVF = (_Cost(fixed=4_500, drop_from=0.4), _Cost(fixed=15_000, drop_from=0.4))
+_RABITQ = (_Cost(fixed=6_000, drop_from=0.85), _Cost(fixed=15_000, drop_from=0.85))
+_HNSW = (_Cost(per_effort=3_000, drop_from=0.4), _Cost(per_effort=15_000, drop_from=0.4))
+_COSTS: Mapping[KindName, tuple[_Cost, _Cost]] = {
     "exact": _EXACT,
     "flat": _EXACT,
     "ivf_flat": _IVF,
     "ivf_sq8": _IVF,
-    "ivf_rabitq": _IVF,
+    "ivf_rabitq": _RABITQ,
     "hnsw": _HNSW,
     "hnsw_sq8": _HNSW,
 }
@@ -87,16 +97,21 @@ def nearest(
         shape = (len(queries), 0)
         return np.empty(shape, np.float32), np.empty(shape, np.int64)
     queries = np.ascontiguousarray(queries)
+    if allowed is None and is_dead is None:
+        scores, rows = vectors.scan(queries, wanted)
+        if rows.min() >= 0:
+            return scores, rows
     search = _Search(vectors, wanted, allowed, is_dead)
-    crossover = _CROSSOVERS[vectors.kind]
+    cost = _COSTS[vectors.kind][len(queries) >= _BATCH]
     share = survivors / vectors.count
-    if allowed is not None and _is_few(crossover, survivors, share, queries):
+    living = max(1 - dead_share, _LEAST_LIVING)
+    effort = max(1.0, _EFFORT / (share * living))
+    is_dropping_much = allowed is not None or effort > 1
+    if is_dropping_much and survivors * living <= cost.in_rows(vectors.count, effort):
         return search.exact(queries)
-    if share >= crossover.drop_from:
-        kept, mask, effort = share * (1 - dead_share), None, 1.0
-    else:
-        kept, mask, effort = 1 - dead_share, allowed, min(1 / share, _MAX_EFFORT)
-    return search.widening(queries, mask, effort, _with_slack(wanted, kept))
+    if share >= cost.drop_from:
+        return search.widening(queries, None, effort, _with_slack(wanted, share * living))
+    return search.widening(queries, allowed, effort, _with_slack(wanted, living))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +137,17 @@ class _Search:
         """The kind's own scan, repeated wider for the queries it leaves with too few rows."""
         scores = np.empty((len(queries), self.k), np.float32)
         rows = np.empty((len(queries), self.k), np.int64)
-        short = np.arange(len(queries))
+        short = np.arange(len(queries))  # the lines that still lack rows
         for _ in range(_ROUNDS):
             fetch = min(fetch, self.vectors.count)
             found = self.vectors.scan(queries[short], fetch, allowed=mask, effort=effort)
-            is_full = self._keep(found, short, scores, rows)
+            good = self._are_good(found[1])
+            is_full = good.sum(axis=1) >= self.k
+            if len(short) == len(queries) and is_full.all():
+                return _first(self.k, found, good)  # nearly always, at the first round
+            full = short[is_full]
+            kept = found[0][is_full], found[1][is_full]
+            scores[full], rows[full] = _first(self.k, kept, good[is_full])
             short = short[~is_full]
             if not len(short):
                 return scores, rows
@@ -138,23 +159,6 @@ class _Search:
         scores[short, :width], rows[short, :width] = exact_scores, exact_rows
         return scores[:, :width], rows[:, :width]
 
-    def _keep(
-        self,
-        found: _Found,
-        numbers: NDArray[np.int64],
-        scores: NDArray[np.float32],
-        rows: NDArray[np.int64],
-    ) -> Mask:
-        """Says which lines hold k good rows; fills those `numbers` of scores and rows."""
-        found_scores, found_rows = found
-        good = self._are_good(found_rows)
-        is_full: Mask = np.count_nonzero(good, axis=1) >= self.k
-        for line in np.flatnonzero(is_full):
-            chosen = np.flatnonzero(good[line])[: self.k]
-            scores[numbers[line]] = found_scores[line, chosen]
-            rows[numbers[line]] = found_rows[line, chosen]
-        return is_full
-
     def _are_good(self, rows: NDArray[np.int64]) -> Mask:
         """Which rows exist, are allowed and alive: nothing is returned unchecked."""
         good: Mask = rows >= 0
@@ -165,21 +169,16 @@ class _Search:
         return good
 
 
-def _is_few(
-    crossover: _Crossover, survivors: int, share: float, queries: NDArray[np.float32]
-) -> bool:
-    is_batch = len(queries) >= _BATCH
-    limit = crossover.batch_exact_bytes if is_batch else crossover.exact_bytes
-    size_bytes = survivors * queries.shape[1] * queries.itemsize
-    return size_bytes <= limit or share < crossover.exact_share
+def _first(k: int, found: _Found, good: Mask) -> _Found:
+    """The first k good columns of each line, each of which has as many."""
+    columns = np.argsort(~good, axis=1, kind="stable")[:, :k]
+    return pick(found[0], columns), pick(found[1], columns)
 
 
 def _with_slack(k: int, kept: float) -> int:
-    """How many rows to fetch so that k are left, when each stays with probability `kept`.
+    """How many rows to fetch so that k are left when each stays with probability `kept`.
 
-    Three standard deviations more than the mean: one search in about a thousand repeats.
+    Three standard deviations more than the mean: one search in about a thousand repeats where
+    rows are dropped at random.
     """
-    if kept >= 1:
-        return k
-    kept = max(kept, 1e-3)
     return ceil((k + 3 * sqrt(k * (1 - kept))) / kept)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vector_index.errors import IndexCorrupt
+from vector_index.kinds.products import pick
 
 _FILE = "index.faiss"
 
@@ -74,11 +75,16 @@ def in_order(
     scores: NDArray[np.float32], rows: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The best k of each line, (n, c) to (n, k): ties by row, row -1 (any score) as -inf."""
+    if rows.shape[1] == k and rows.min(initial=0) >= 0 and _descend(scores):
+        return scores, rows  # almost always, and sorting again would cost 10 us a query
     scores = np.where(rows < 0, np.float32(-np.inf), scores)
     order = np.lexsort((rows, -scores), axis=1)[:, :k]
-    scores = np.take_along_axis(scores, order, axis=1)
-    rows = np.take_along_axis(rows, order, axis=1)
+    scores, rows = pick(scores, order), pick(rows, order)
     if (missing := k - rows.shape[1]) > 0:
         scores = np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf)
         rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)
     return scores, rows
+
+
+def _descend(scores: NDArray[np.float32]) -> bool:
+    return bool((scores[:, 1:] < scores[:, :-1]).all())

@@ -27,14 +27,14 @@ HnswKind = Literal["hnsw", "hnsw_sq8"]
 
 # FAISS's guide to choosing an index: M of 4 to 64; 32 is IndexHNSW's own default.
 M = 32
-# 100,000 x 384 clustered rows (benchmarks/kinds.py): a graph built with 64 in 43 s gives
-# recall@10 of 0.967, 0.984 and 0.997 when searched with 64, 128 and 256.
+# 100,000 x 384 rows made as in benchmarks/kinds.py: a graph built with 64 in 43 s gives
+# recall@10 of 0.967, 0.984 and 0.997 when searched with 64, 128 and 256. That script, on another
+# draw of the data, has 0.978 with 96.
 _EF_CONSTRUCTION = 64
 _EF_SEARCH = 96
 # Candidates of hnsw_sq8 scored again with the original vectors, per result.
 _REFINE_SQ8 = 2
-# The byte of a dimension covers the range seen in training: FAISS asks for no minimum, but the
-# range of a handful says nothing about the next rows of `add`, which here are the same rows.
+# The range that a byte covers is that of the rows themselves, so that one row will do.
 MIN_ROWS_SQ8 = 1
 
 
@@ -43,6 +43,7 @@ class HnswVectors:
 
     def __init__(self, kind: HnswKind, index: Any, originals: NDArray[np.float32]) -> None:
         self.kind: HnswKind = kind
+        index.hnsw.efSearch = _EF_SEARCH
         self._index = index
         self.originals = originals
 
@@ -63,12 +64,14 @@ class HnswVectors:
         effort: float = 1.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         is_compressed = self.kind == "hnsw_sq8"
-        wanted = min(k * _REFINE_SQ8 if is_compressed else k, self.count)
-        selector = Selector(allowed)
-        # bounded_queue stays True: without it FAISS ignores the selector.
-        parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
-            sel=selector.faiss, efSearch=max(round(_EF_SEARCH * effort), wanted)
-        )
+        wanted = max(1, min(k * _REFINE_SQ8 if is_compressed else k, self.count))
+        selector, parameters = Selector(allowed), None
+        if allowed is not None or effort != 1:  # else the index's own, 5 us sooner
+            width = min(round(_EF_SEARCH * effort), self.count)
+            # bounded_queue stays True: without it FAISS ignores the selector.
+            parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
+                sel=selector.faiss, efSearch=max(width, wanted)
+            )
         scores, rows = self._index.search(queries, wanted, params=parameters)
         if is_compressed:
             scores = products_of(queries, self.originals, rows)

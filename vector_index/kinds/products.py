@@ -1,5 +1,7 @@
 """Inner products with the original vectors, and the exact best rows in bounded memory."""
 
+from typing import Any
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 # 10,000 random rows of 384 (ms, one thread): 1 query 1.2 in place, 3.6 gathered; 64 queries
 # 87 in place, 11 gathered.
 _GATHER_FROM = 4
+# And so few rows are gathered sooner than FAISS is called: 20 rows 3.5 us, not 5.3.
+_GATHER_BELOW = 64
 # Bounds the gathered copy; a block that fits the cache is not read from memory again.
 _BLOCK_BYTES = 8 << 20
 
@@ -26,21 +30,15 @@ def best_rows(
     rows: int64 (m,), ascending and within vectors; None means all of them.
     """
     count = len(vectors) if rows is None else len(rows)
-    best: list[_Best] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
+    if not len(queries):
+        shape = (0, min(k, count))
+        return np.empty(shape, np.float32), np.empty(shape, np.int64)
     step = _block_rows(queries, vectors)
-    for start in range(0, count, step):
-        stop = min(start + step, count)
-        if rows is None:
-            numbers, products = np.arange(start, stop), queries @ vectors[start:stop].T
-        else:
-            numbers = rows[start:stop]
-            products = _shared_products(queries, vectors, numbers)
-        best = [_improve(old, products[i], numbers, k) for i, old in enumerate(best)]
-    shape = (len(queries), min(k, count))
-    return (
-        np.array([scores for scores, _ in best], np.float32).reshape(shape),
-        np.array([found for _, found in best], np.int64).reshape(shape),
-    )
+    best = _best_of(*_block(queries, vectors, rows, slice(0, min(step, count))), k)
+    for start in range(step, count, step):
+        later = _block(queries, vectors, rows, slice(start, min(start + step, count)))
+        best = _improve(best, *later, k)
+    return best
 
 
 def products_of(
@@ -64,35 +62,69 @@ def products_of(
     return products
 
 
+def pick(values: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[Any]:
+    """np.take_along_axis(values, columns, axis=1) in a quarter of its 6 us."""
+    return values[np.arange(len(values))[:, np.newaxis], columns]
+
+
 def _block_rows(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> int:
     bytes_a_row = 4 * max(vectors.shape[1], len(queries))
     return int(max(1, _BLOCK_BYTES // bytes_a_row))
 
 
-def _shared_products(
-    queries: NDArray[np.float32], vectors: NDArray[np.float32], rows: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    if len(queries) < _GATHER_FROM:
-        return products_of(queries, vectors, np.broadcast_to(rows, (len(queries), len(rows))))
-    products: NDArray[np.float32] = queries @ vectors[rows].T
-    return products
+def _block(
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    rows: NDArray[np.int64] | None,
+    block: slice,
+) -> _Best:
+    """Products (n, b) with a block of the rows, and their numbers (b,)."""
+    if rows is None:
+        return queries @ vectors[block].T, np.arange(block.start, block.stop)
+    rows = rows[block]
+    if len(queries) < _GATHER_FROM and len(rows) > _GATHER_BELOW:
+        shape = (len(queries), len(rows))
+        return products_of(queries, vectors, np.broadcast_to(rows, shape)), rows
+    return queries @ vectors[rows].T, rows
+
+
+def _best_of(products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> _Best:
+    """The best min(k, b) of each line of products (n, b); rows (b,) ascend."""
+    size = products.shape[1]
+    if size <= k:
+        order = np.argsort(-products, axis=1, kind="stable")
+        return pick(products, order), rows[order]
+    bars = np.partition(products, size - k, axis=1)[:, size - k, np.newaxis]
+    above = products >= bars
+    if np.count_nonzero(above) > k * len(products):
+        # Scores equal to the last: of a whole stable sort the first rows are kept.
+        order = np.argsort(-products, axis=1, kind="stable")[:, :k]
+        return pick(products, order), rows[order]
+    chosen = np.nonzero(above)[1].reshape(len(products), k)
+    scores, found = pick(products, chosen), rows[chosen]
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return pick(scores, order), pick(found, order)
 
 
 def _improve(best: _Best, products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> _Best:
-    """The best k of what is already best and a block of later rows."""
+    """The best min(k, seen) of what is already best and a block of later rows."""
     scores, found = best
-    if len(scores) == k:
+    if scores.shape[1] == k:
         # A later row with the same score loses the tie.
-        chosen = np.flatnonzero(products > scores[-1])
-    elif len(products) > k:
-        bar = np.partition(products, len(products) - k)[len(products) - k]
-        chosen = np.flatnonzero(products >= bar)
+        lines = np.flatnonzero((products > scores[:, -1:]).any(axis=1))
+        products = products[lines]
     else:
-        chosen = np.arange(len(products))
-    if not len(chosen):
+        lines = np.arange(len(products))
+    if not len(lines):
         return best
-    scores = np.concatenate([scores, products[chosen]])
-    found = np.concatenate([found, rows[chosen]])
+    new_scores, new_found = _best_of(products, rows, k)
+    new_scores = np.concatenate([scores[lines], new_scores], axis=1)
+    new_found = np.concatenate([found[lines], new_found], axis=1)
     # Both parts ascend by row where scores are equal, so a stable sort keeps ties by row.
-    order = np.argsort(-scores, kind="stable")[:k]
-    return scores[order], found[order]
+    order = np.argsort(-new_scores, axis=1, kind="stable")[:, :k]
+    new_scores = pick(new_scores, order)
+    new_found = pick(new_found, order)
+    if len(lines) == len(scores):
+        return new_scores, new_found
+    scores[lines], found[lines] = new_scores, new_found
+    return scores, found

@@ -55,7 +55,12 @@ class SegmentVectors(Protocol):
 
 
 class Build(Protocol):
-    """How a kind is built from float32 (n, dim); `like` lends what it was trained to."""
+    """How a kind is built from float32 (n, dim), L2-normalised, C-contiguous.
+
+    The vectors become `originals` where the kind needs not copy them: leave them as they are.
+    like: a segment whose training may be kept; kinds that train nothing ignore it.
+    Raises TooFewRows where there are too few to train on.
+    """
 
     def __call__(
         self, vectors: NDArray[np.float32], *, like: SegmentVectors | None = None
