@@ -23,6 +23,12 @@ def check_k(k: int) -> None:
         raise InvalidQuery(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
 
 
+def check_limit(limit: int) -> None:
+    """Raises InvalidQuery unless 1 <= limit <= MAX_K."""
+    if not 1 <= limit <= MAX_K:
+        raise InvalidQuery(f"limit is {limit}; it must be between 1 and {MAX_K}", field="limit")
+
+
 def check_queries(queries: NDArray[np.float32], dim: int) -> None:
     """Raises InvalidQuery unless the queries are finite float32 (n, dim)."""
     if queries.ndim != 2 or queries.shape[1] != dim:

@@ -41,12 +41,14 @@ class Deaths:
 
     def living(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of these documents that the newest state still has."""
-        return documents[self._at[documents] == 0]
+        living: NDArray[np.int64] = documents[self._at[documents] == 0]
+        return living
 
     def dead(self, documents: NDArray[np.integer], sequence: int) -> Mask:
         """Which of these documents a reader at `sequence` takes for dead."""
         at = self._at[documents]
-        return (at > 0) & (at <= sequence)
+        dead: Mask = (at > 0) & (at <= sequence)
+        return dead
 
     def positions(self, sequence: int, *, documents: int | None = None) -> NDArray[np.int64]:
         """The documents, of the first `documents`, that are dead at `sequence`; ascending."""

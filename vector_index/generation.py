@@ -130,6 +130,11 @@ def not_published(settings: IndexSettings) -> IndexNotFound:
     )
 
 
+def not_found_in(home: Path) -> IndexNotFound:
+    """The error of a folder that holds no index."""
+    return IndexNotFound(f"there is no index in {home}; publish to it first")
+
+
 def check_settings(built: IndexSettings, asked: IndexSettings, home: Path) -> None:
     """Raises EmbedderMismatch or SettingsMismatch, naming both, unless the two are equal."""
     old, new = built.embedder, asked.embedder

@@ -57,7 +57,8 @@ class Keys:
     @cached_property
     def order(self) -> NDArray[np.int64]:
         """Every place, in the order of the ids; sorted at its first use."""
-        return pc.sort_indices(self._ids).to_numpy().astype(np.int64)
+        order: NDArray[np.int64] = pc.sort_indices(self._ids).to_numpy().astype(np.int64)
+        return order
 
 
 def hash_ids(document_ids: Sequence[str]) -> NDArray[np.uint64]:

@@ -12,7 +12,7 @@ from vector_index.filters import Filter
 from vector_index.masks import Mask
 from vector_index.passages import Access, Passage
 from vector_index.plan import nearest
-from vector_index.segment import Segment
+from vector_index.segment import Content, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +82,20 @@ class Layer:
             return self.segment.documents
         return self.segment.documents.take(pa.array(self.alive(sequence)))
 
+    def content(self, documents: NDArray[np.int64]) -> Content:
+        """These documents with their passages and vectors, copied."""
+        rows = self.rows_of(documents)
+        return Content(
+            documents=self.segment.documents.take(pa.array(documents)),
+            passages=self.segment.rows.table.take(pa.array(rows)),
+            vectors=self.vectors_at(rows),
+        )
+
     def find(self, document_ids: Sequence[str], sequence: int) -> NDArray[np.int64]:
         """Positions of those of these documents that live here at `sequence`."""
         places = self.segment.keys.find_many(document_ids)
         places = places[places >= 0]
         return places[~self.deaths.dead(places, sequence)]
-
-    def has(self, document_ids: Sequence[str]) -> bool:
-        """Whether the newest state has any of these documents here."""
-        places = self.segment.keys.find_many(document_ids)
-        return bool(len(self.deaths.living(places[places >= 0])))
 
     def kill(self, document_ids: Sequence[str], sequence: int) -> "Killed":
         """Records the death of those of these documents that live here."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vector_index import disk
+from vector_index.errors import WriteFailed
 from vector_index.manifest import IndexSettings
 from vector_index.wal import Change, Log, read_log
 
@@ -29,9 +30,7 @@ class Logs:
     def append(self, change: Change) -> None:
         """Returns once the change is logged. Raises WriteFailed, and then it is not logged."""
         if self._open is None:
-            self._folder.mkdir(exist_ok=True)
-            path = self._folder / f"{change.sequence:020d}.wal"
-            self._open = Log(path, is_synced=self._is_synced)
+            self._open = self._begin(change.sequence)
         self._open.append(change)
 
     def rotate(self) -> None:
@@ -42,11 +41,19 @@ class Logs:
 
     def remove(self, *, up_to: int) -> None:
         """Removes the files that begin at or before this change: it is in a generation."""
-        for path in self._files():
-            if int(path.stem) <= up_to:
-                path.unlink()
-        if self._folder.is_dir():
+        gone = [path for path in self._files() if int(path.stem) <= up_to]
+        for path in gone:
+            path.unlink()
+        if gone:
             disk.sync_folder(self._folder)
+
+    def _begin(self, sequence: int) -> Log:
+        path = self._folder / f"{sequence:020d}.wal"
+        try:
+            self._folder.mkdir(exist_ok=True)
+            return Log(path, is_synced=self._is_synced)
+        except OSError as exc:
+            raise WriteFailed(f"{path.name} could not be begun: {exc}; make room") from exc
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("*.wal"))

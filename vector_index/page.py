@@ -3,14 +3,13 @@
 import heapq
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from vector_index.errors import InvalidQuery
+from vector_index.checks import check_limit
+from vector_index.found import Page, StoredDocument
 from vector_index.passages import Access, Passage
-from vector_index.protocol import MAX_K
 from vector_index.rows import may_see
 from vector_index.view import Part, View
 
@@ -19,27 +18,9 @@ _LOOK_AHEAD = 1024
 _Place = tuple[str, int, int]  # document id, part, position in the part
 
 
-@dataclass(frozen=True, slots=True)
-class StoredDocument:
-    """A document as it is indexed, its passages in their order."""
-
-    document_id: str
-    document_hash: str
-    passages: tuple[Passage, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Documents in the order of their ids. next: where to go on `after`; None at the end."""
-
-    documents: tuple[StoredDocument, ...]
-    next: str | None
-
-
 def read_page(view: View, *, after: str | None, limit: int, access: Access | None) -> Page:
     """As `BrowsableIndex.scan`."""
-    if not 1 <= limit <= MAX_K:
-        raise InvalidQuery(f"limit is {limit}; it must be between 1 and {MAX_K}", field="limit")
+    check_limit(limit)
     streams = [_live_after(view, number, after) for number in range(len(view.parts))]
     places = heapq.merge(*streams)
     found: list[StoredDocument] = []
@@ -77,8 +58,7 @@ def _read_part(part: Part, places: list[tuple[str, int]]) -> dict[str, StoredDoc
     for passage in part.take(rows):
         passages[passage.document_id].append(passage)
     return {
-        key: StoredDocument(key, part.hash_at(place), tuple(passages[key]))
-        for key, place in places
+        key: StoredDocument(key, part.hash_at(place), tuple(passages[key])) for key, place in places
     }
 
 

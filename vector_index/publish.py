@@ -34,8 +34,6 @@ from vector_index.segment import (
     write_tombstones,
 )
 
-KEPT_GENERATIONS = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Inherited:

@@ -2,20 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vector_index.filters import Filter
+from vector_index.found import Matches, Page
 from vector_index.manifest import IndexSettings
-from vector_index.page import Page, read_page
+from vector_index.page import read_page
 from vector_index.passages import Access, IndexVersion, MetadataType, SearchResult
-from vector_index.view import Matches, View
+from vector_index.stats import IndexStats, read_stats
+from vector_index.view import View
 
 
 class Reading(ABC):
     """The reading half of an index. Each call takes one view and answers from it alone."""
 
+    _home: Path
     _settings: IndexSettings
 
     @abstractmethod
@@ -59,6 +63,10 @@ class Reading(ABC):
     def count(self) -> tuple[int, int]:
         """How many documents and how many passages there are."""
         return self.view().count()
+
+    def stats(self) -> IndexStats:
+        """What the index consists of, in memory and on the disk."""
+        return read_stats(self._home, self.view())
 
     def scan(self, *, after: str | None, limit: int, access: Access | None) -> Page:
         """The next documents by id, with their passages; `after` None starts at the first.

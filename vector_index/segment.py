@@ -70,7 +70,8 @@ def rows_of(owners: NDArray[np.int32], documents: NDArray[np.int64]) -> NDArray[
     first, last = _ranges(owners, documents)
     counts = last - first
     before = np.cumsum(counts) - counts
-    return np.arange(int(counts.sum())) + np.repeat(first - before, counts)
+    rows: NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(first - before, counts)
+    return rows
 
 
 def build_vectors(

@@ -44,15 +44,18 @@ class State:
         """Whether the change fits in before a flush."""
         return self._tails[-1].has_room(delta)
 
-    def apply(self, change: Change) -> None:
-        """Takes the change in. It is seen by views made from then on."""
+    def replay(self, change: Change) -> None:
+        """Takes in a change that was logged but not flushed."""
         delta = change.delta
-        ids = delta.documents["document_id"].to_pylist()
-        self.kill([*delta.removed, *ids], change.sequence)
-        if ids:
-            if not self.has_room(delta):  # only when replaying a log, under narrower limits
-                self._tails.append(Tail(self.settings, _wide_enough(self._limits, delta)))
-            self._tails[-1].append(delta)
+        self.kill([*delta.removed, *delta.documents["document_id"].to_pylist()], change.sequence)
+        if not self.has_room(delta):  # the log may be from a writer with wider limits
+            self._tails.append(Tail(self.settings, _wide_enough(self._limits, delta)))
+        self.accept(change)
+
+    def accept(self, change: Change) -> None:
+        """Takes in a change whose deaths are recorded. Views made from then on see it."""
+        if change.delta.documents.num_rows:
+            self._tails[-1].append(change.delta)
         self.sequence = change.sequence
         self.source = change.source or self.source
 
@@ -63,7 +66,7 @@ class State:
             killed.append((tail, tail.kill(document_ids, sequence)))
         for layer in self._layers:
             killed.append((None, layer.kill(document_ids, sequence)))
-        return killed
+        return [(tail, dead) for tail, dead in killed if len(dead.documents)]
 
     def revive(self, killed: list[tuple[Tail | None, Killed]]) -> None:
         """Takes deaths back whose change has failed."""
@@ -72,12 +75,6 @@ class State:
                 dead.revive()
             else:
                 tail.revive(dead)
-
-    def has(self, document_ids: Sequence[str]) -> bool:
-        """Whether any of these documents lives."""
-        return any(tail.has(document_ids) for tail in self._tails) or any(
-            layer.has(document_ids) for layer in self._layers
-        )
 
     def view(self) -> View:
         """The state as readers see it. There is a generation."""

@@ -89,10 +89,6 @@ class Tail:
         else:
             self._loose.extend(passage_from_row(row) for row in delta.passages.to_pylist())
 
-    def has(self, document_ids: Iterable[str]) -> bool:
-        """Whether any of these documents lives here."""
-        return any(key in self._places for key in document_ids)
-
     def kill(self, document_ids: Iterable[str], sequence: int) -> Killed:
         """Records the death of those of these documents that live here."""
         found = [self._places.pop(key) for key in document_ids if key in self._places]

@@ -141,9 +141,7 @@ class TailView:
         table = pa.concat_tables([schema.empty_table(), *blocks, *self.loose_tables])
         columns = [[self.tail.ids[d] for d in documents], [self.tail.hashes[d] for d in documents]]
         return Content(
-            documents=pa.table(
-                [pa.array(c, pa.string()) for c in columns], schema=DOCUMENT_SCHEMA
-            ),
+            documents=pa.table([pa.array(c, pa.string()) for c in columns], schema=DOCUMENT_SCHEMA),
             passages=table.take(pa.array(rows)),
             vectors=self.tail.vectors[rows],
         )
@@ -153,7 +151,7 @@ class TailView:
         if not self.blocks:
             return 0
         last = self.blocks[-1]
-        return last.first + last.rows.table.num_rows
+        return last.first + int(last.rows.table.num_rows)
 
     def _allowed(self, access: Access, where: Filter | None) -> Mask:
         masks: list[Mask] = []

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vector_index.checks import check_k, check_queries
 from vector_index.filters import Filter
+from vector_index.found import Matches
 from vector_index.layer import Layer
 from vector_index.manifest import IndexSettings
 from vector_index.passages import Access, Hit, IndexVersion, Passage, SearchResult
@@ -15,25 +16,6 @@ from vector_index.recheck import still_qualifies
 from vector_index.tail_view import TailView
 
 Part = Layer | TailView
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """The rows nearest to each of n queries; passages are read only when asked for.
-
-    scores: float32 (n, k), best first, -inf where fewer than k qualify.
-    parts, rows: int64 (n, k), where the passage is stored; -1 where there is none.
-    """
-
-    scores: NDArray[np.float32]
-    parts: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    view: "View"
-
-    def passages(self, query: int) -> list[Passage]:
-        """The passages found for this query, best first."""
-        found = int((self.rows[query] >= 0).sum())
-        return self.view.take(self.parts[query, :found], self.rows[query, :found])
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,13 @@ class Log:
         self._is_synced = is_synced
         self._file = disk.append_file(path)
         self._is_sound = True
-        if not path.stat().st_size:
-            self._append([MAGIC])
-            disk.sync_folder(path.parent)
+        try:
+            if not disk.size_of(self._file):
+                self._append([MAGIC])
+                disk.sync_folder(path.parent)
+        except BaseException:
+            self._file.close()
+            raise
 
     def append(self, change: Change) -> None:
         """Returns once the change is logged. Raises WriteFailed, and then it is not logged."""
@@ -156,7 +160,7 @@ def _encode(change: Change) -> list[bytes | memoryview]:
         with pa.ipc.new_stream(sink, delta.passages.schema) as stream:
             stream.write_table(delta.passages)
         vectors = np.ascontiguousarray(delta.vectors, "<f4")
-        pieces += [memoryview(vectors.reshape(-1)).cast("B"), memoryview(sink.getvalue())]
+        pieces += [vectors.tobytes(), memoryview(sink.getvalue())]
     return pieces
 
 

@@ -7,43 +7,30 @@
 which writes its generation without `_lock`, so that changes go on meanwhile in a new tail.
 """
 
+import logging
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from vector_index.checks import check_delta, check_ids
-from vector_index.errors import IndexFull, IndexNotFound, WriterClosed
-from vector_index.generation import Generation, not_published, open_current
+from vector_index.errors import IndexFull, WriterClosed
+from vector_index.generation import Generation, not_found_in, not_published, open_current
 from vector_index.lock import WriterLock
 from vector_index.logs import Logs
-from vector_index.manifest import IndexSettings
+from vector_index.manifest import IndexSettings, Manifest
 from vector_index.merging import Merging
+from vector_index.options import WriterOptions
 from vector_index.passages import IndexDelta, IndexVersion, SourceVersion, empty_delta
-from vector_index.publish import KEPT_GENERATIONS, prune
+from vector_index.publish import prune
 from vector_index.reading import Reading
 from vector_index.segment import Content
 from vector_index.state import State
-from vector_index.tail import Tail, TailLimits
+from vector_index.tail import Tail
 from vector_index.view import View
 from vector_index.wal import Change
-from vector_index.writing import Snapshot, Written, write_generation
+from vector_index.writing import Merged, Snapshot, Written, write_generation
 
-
-@dataclass(frozen=True, slots=True)
-class WriterOptions:
-    """How a writer works; none of it is recorded in the index.
-
-    is_synced: whether a change is on the disk when `upsert` or `delete` returns. Without it a
-    crash of the machine may lose the latest changes, a crash of the process never does.
-    in_process_rows: merges of up to so many rows that `publish` waits for start no process.
-    """
-
-    tail: TailLimits = field(default_factory=TailLimits)
-    is_synced: bool = True
-    kept_generations: int = KEPT_GENERATIONS
-    merges: bool = True
-    in_process_rows: int = 50_000
+_log = logging.getLogger(__name__)
 
 
 class IndexWriter(Reading):
@@ -67,11 +54,28 @@ class IndexWriter(Reading):
         self._lock, self._publishing = threading.RLock(), threading.RLock()
         self._pinned: frozenset[str] = frozenset()
         self._closed_because: str | None = None
+        self._is_released = False
         try:
             self._begin(settings, opened)
         except BaseException:
             self._held.release()
             raise
+
+    def _begin(self, settings: IndexSettings | None, opened: Generation | None) -> None:
+        self._view: View | None = None
+        generation = open_current(self._home, settings, known=opened)
+        if generation is not None:
+            settings = generation.manifest.settings
+        if settings is None:
+            raise not_found_in(self._home)
+        self._settings = settings
+        self._merging = Merging(settings, in_process_rows=self._options.in_process_rows)
+        self._logs = Logs(self._home, settings, is_synced=self._options.is_synced)
+        self._state = State(settings, self._options.tail, generation)
+        if generation is not None:
+            for change in self._logs.replay(after=generation.manifest.sequence):
+                self._state.replay(change)
+            self._view = self._state.view()
 
     def view(self) -> View:
         """The newest state, unflushed changes included. Raises IndexNotFound where none is."""
@@ -120,8 +124,6 @@ class IndexWriter(Reading):
         )
         with self._lock:
             self._check_open()
-            if source is None and not self._state.has(list(document_ids)):
-                return self.version()
             return self._change(delta, source)
 
     def flush(self) -> IndexVersion:
@@ -140,7 +142,7 @@ class IndexWriter(Reading):
                 snapshot = self._state.freeze()
                 tails = self._state.frozen_tails
                 self._logs.rotate()
-            written = self._write(snapshot)
+            written = self._write(snapshot, merged)
             with self._lock:
                 self._adopt(written, tails=tails)
             if self._options.merges:
@@ -175,6 +177,34 @@ class IndexWriter(Reading):
                 self.flush()
             return self.version()
 
+    def replace_all(
+        self, settings: IndexSettings, delta: IndexDelta, source: SourceVersion
+    ) -> IndexVersion:
+        """Publishes a generation under these settings that holds the delta and nothing else.
+
+        This writer, of the old settings, takes no changes afterwards.
+        """
+        check_delta(delta, settings)
+        with self._publishing, self._lock:
+            self._check_open()
+            self._merging.discard()
+            extra = Content(delta.documents, delta.passages, delta.vectors)
+            sequence = self._state.sequence + 1
+            before = self._state.generation
+            written = self._write(Snapshot(settings, before, (), (), sequence, source, extra), None)
+            self._closed_because = "the index was rebuilt under other settings"
+            self._clean(written.manifest)
+            return written.manifest.version()
+
+    def forget_log(self) -> None:
+        """Removes the log. Only of a flushed writer that is about to be closed."""
+        self._logs.rotate()
+        self._logs.remove(up_to=self._state.sequence)
+
+    def pin(self, generation: str) -> None:
+        """Keeps this generation, whatever is published, until the writer is closed."""
+        self._pinned |= {generation}
+
     def close(self) -> None:
         """Lets the next writer in. Unflushed changes stay in the log, not in a generation."""
         with self._publishing, self._lock:
@@ -191,23 +221,6 @@ class IndexWriter(Reading):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(self, settings: IndexSettings | None, opened: Generation | None) -> None:
-        generation = open_current(self._home, settings, known=opened)
-        if generation is not None:
-            settings = generation.manifest.settings
-        if settings is None:
-            raise IndexNotFound(f"there is no index in {self._home}; publish to it first")
-        self._is_released = False
-        self._settings = settings
-        self._merging = Merging(settings, in_process_rows=self._options.in_process_rows)
-        self._logs = Logs(self._home, settings, is_synced=self._options.is_synced)
-        self._state = State(settings, self._options.tail, generation)
-        self._view: View | None = None
-        if generation is not None:
-            for change in self._logs.replay(after=generation.manifest.sequence):
-                self._state.apply(change)
-            self._view = self._state.view()
-
     def _check_open(self) -> None:
         if self._closed_because is not None:
             raise WriterClosed(
@@ -217,18 +230,27 @@ class IndexWriter(Reading):
 
     def _change(self, delta: IndexDelta, source: SourceVersion | None) -> IndexVersion:
         change = Change(self._state.sequence + 1, delta, source)
-        self._logs.append(change)
-        self._state.apply(change)
+        ids = delta.documents["document_id"].to_pylist()
+        killed = self._state.kill([*delta.removed, *ids], change.sequence)
+        if not (ids or killed or source):
+            return self.version()
+        try:
+            self._logs.append(change)
+        except BaseException:
+            self._state.revive(killed)
+            raise
+        self._state.accept(change)
         self._view = self._state.view()
         return self._view.version
 
     def _publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
         state, sequence = self._state, self._state.sequence + 1
         ids = delta.documents["document_id"].to_pylist()
+        merged = self._merging.ended()
         killed = state.kill([*delta.removed, *ids], sequence)
         extra = Content(delta.documents, delta.passages, delta.vectors)
         try:
-            written = self._write(state.snapshot(sequence, source, extra=extra))
+            written = self._write(state.snapshot(sequence, source, extra=extra), merged)
         except BaseException:
             state.revive(killed)
             raise
@@ -237,23 +259,28 @@ class IndexWriter(Reading):
         self._adopt(written, tails=state.all_tails)
         return self.version()
 
-    def _write(self, snapshot: Snapshot) -> Written:
+    def _write(self, snapshot: Snapshot, merged: Merged | None) -> Written:
         try:
-            return write_generation(self._home, snapshot, self._merging.ended())
+            return write_generation(self._home, snapshot, merged)
         except WriterClosed as exc:
             self._closed_because = str(exc)
             raise
 
     def _adopt(self, written: Written, *, tails: int) -> None:
-        is_merged = written.merged is not None
         self._state.adopt(written, tails=tails)
         self._view = self._state.view()
-        if is_merged:
+        if written.merged is not None:
             self._merging.discard()
-        self._logs.remove(up_to=written.manifest.sequence)
+        self._clean(written.manifest)
+
+    def _clean(self, live: Manifest) -> None:
+        try:
+            self._logs.remove(up_to=live.sequence)
+        except OSError as exc:  # the next flush tries again; a replay skips what is flushed
+            _log.warning("log_not_removed index=%s reason=%s", self._settings.name, exc)
         prune(
             self._home,
-            live=written.manifest,
+            live=live,
             kept=self._options.kept_generations,
             pinned=self._merging.pinned | self._pinned,
         )

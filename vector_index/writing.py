@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vector_index.deaths import Deaths
+from vector_index.errors import VectorIndexError, WriterClosed
 from vector_index.generation import GENERATIONS, Generation
 from vector_index.layer import Layer
 from vector_index.manifest import FileEntry, IndexSettings, Manifest
@@ -73,10 +74,7 @@ def write_generation(home: Path, snapshot: Snapshot, merged: Merged | None) -> W
         Plan(snapshot.settings, snapshot.source, snapshot.sequence, parent, inherited, fresh),
     )
     folder = home / GENERATIONS / manifest.generation
-    opened = [
-        open_segment(folder, entry, snapshot.settings)
-        for entry in manifest.segments[len(inherited) :]
-    ]
+    opened = _open_fresh(folder, manifest, len(inherited))
 
     def layers() -> tuple[Layer, ...]:
         by_id = {layer.segment.id: layer for layer in stay}
@@ -91,6 +89,16 @@ def write_generation(home: Path, snapshot: Snapshot, merged: Merged | None) -> W
         return (*old, *new)
 
     return Written(manifest, folder, merged, layers)
+
+
+def _open_fresh(folder: Path, manifest: Manifest, inherited: int) -> list[Segment]:
+    try:
+        return [
+            open_segment(folder, entry, manifest.settings)
+            for entry in manifest.segments[inherited:]
+        ]
+    except (OSError, ValueError, RuntimeError, VectorIndexError) as exc:
+        raise WriterClosed(f"{folder.name} is live, but could not be opened: {exc}") from exc
 
 
 def _inherited(snapshot: Snapshot, layer: Layer) -> Inherited:

@@ -1,0 +1,353 @@
+"""What the one writer of an index promises beyond the contract: crashes, threads, merges."""
+
+import importlib.util
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vector_index.errors import IndexBusy, IndexFull
+from vector_index.local import LocalIndex
+from vector_index.options import WriterOptions
+from vector_index.tail import TailLimits
+from vector_index.writer import IndexWriter
+
+_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
+by_hand = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(by_hand)
+EVERYONE, random_delta, random_settings, random_vectors, source = (
+    by_hand.EVERYONE, by_hand.random_delta, by_hand.random_settings, by_hand.random_vectors,
+    by_hand.source,
+)  # fmt: skip
+
+
+def keys(first, last):
+    return [f"doc-{number}" for number in range(first, last)]
+
+
+def open_writer(home, **options):
+    return IndexWriter(home, random_settings(), options=WriterOptions(**options))
+
+
+@pytest.fixture
+def home(tmp_path):
+    with open_writer(tmp_path / "docs") as writer:
+        writer.publish(random_delta(keys(0, 50)), source())
+    return tmp_path / "docs"
+
+
+def found(index, vector, k=10):
+    return [h.passage.document_id for h in index.search(vector, k=k, access=EVERYONE).hits]
+
+
+def abandon(writer):
+    """What a kill leaves: no close, no flush; the kernel drops the lock."""
+    writer._held.release()
+
+
+def test_changes_of_a_writer_that_died_are_there_for_the_next_one(home):
+    writer = open_writer(home)
+    version = writer.upsert(random_delta(keys(48, 52), seed=1, removed=["doc-0"]))
+    writer.delete(["doc-1"], source=source(3))
+    expected = writer.documents()
+    abandon(writer)
+    with open_writer(home) as again:
+        assert again.documents() == expected
+        assert again.version().sequence == version.sequence + 1
+        assert again.version().source == source(3)
+        assert found(again, random_vectors(1, 4)[3], k=1) == ["doc-51"]
+
+
+def test_the_log_is_empty_once_a_flush_holds_what_was_in_it(home):
+    with open_writer(home) as writer:
+        writer.upsert(random_delta(["new"], seed=1))
+        assert len(list((home / "wal").iterdir())) == 1
+        writer.flush()
+        assert list((home / "wal").iterdir()) == []
+    assert "new" in LocalIndex(home, random_settings()).documents()
+
+
+def test_a_log_that_outlived_its_flush_is_not_applied_twice(home):
+    writer = open_writer(home)
+    writer.upsert(random_delta(["new"], seed=1))
+    (log,) = (home / "wal").iterdir()
+    content = log.read_bytes()
+    writer.flush()
+    writer.publish(random_delta(["new"], seed=2), source(1))
+    log.write_bytes(content)
+    abandon(writer)
+    with open_writer(home) as again:
+        assert again.documents()["new"] == "new-2"
+
+
+def test_a_reader_sees_changes_from_the_flush_on(home):
+    reader = LocalIndex(home, random_settings())
+    with open_writer(home) as writer:
+        writer.upsert(random_delta(["new"], seed=1))
+        assert not reader.refresh()
+        writer.flush()
+        assert reader.refresh()
+    assert "new" in reader.documents()
+
+
+def test_a_second_writer_is_refused_until_the_first_is_closed(home):
+    with open_writer(home), pytest.raises(IndexBusy):
+        open_writer(home)
+    open_writer(home).close()
+
+
+def test_a_full_tail_is_flushed_before_the_change_that_does_not_fit(home):
+    with open_writer(home, tail=TailLimits(rows=8)) as writer:
+        for number in range(20):
+            writer.upsert(random_delta([f"new-{number}"], seed=number))
+        assert writer.version().number == 3
+        assert writer.stats().tail_documents == 4
+        assert writer.count() == (70, 70)
+
+
+@pytest.mark.parametrize("limits", [TailLimits(rows=8), TailLimits(size_bytes=1000)])
+def test_a_change_larger_than_a_whole_tail_is_refused_by_name(home, limits):
+    with open_writer(home, tail=limits) as writer:
+        with pytest.raises(IndexFull, match="9 passages"):
+            writer.upsert(random_delta(keys(0, 9), seed=1))
+        assert writer.documents()["doc-0"] == "doc-0-0"
+
+
+def test_a_log_of_a_wider_tail_is_replayed_under_narrower_limits(home):
+    writer = open_writer(home)
+    for first in (0, 20, 40):
+        writer.upsert(random_delta(keys(first, first + 20), seed=first + 1))
+    expected = writer.documents()
+    abandon(writer)
+    with open_writer(home, tail=TailLimits(rows=8)) as again:
+        assert again.documents() == expected
+        again.flush()
+        assert again.documents() == expected
+
+
+def test_a_view_never_changes_its_answer(home):
+    with open_writer(home) as writer:
+        views, answers = [], []
+        query = random_vectors(9, 1)[0]
+        for number in range(30):
+            views.append(writer.view())
+            answers.append(views[-1].search(query, k=60, access=EVERYONE, where=None))
+            writer.upsert(random_delta([f"doc-{number}"], seed=number, removed=["doc-49"]))
+            if number % 7 == 0:
+                writer.flush()
+            if number % 10 == 0:
+                writer.publish(random_delta([f"doc-{number + 1}"], seed=99), source(number))
+        for view, answer in zip(views, answers, strict=True):
+            assert view.search(query, k=60, access=EVERYONE, where=None) == answer
+
+
+def test_every_search_sees_a_replaced_document_exactly_once_while_all_else_goes_on(home):
+    problems, done = [], threading.Event()
+    writer = open_writer(home, tail=TailLimits(rows=64), is_synced=False)
+    hot = keys(0, 50)
+
+    def read(seed):
+        query = random_vectors(seed, 1)[0]
+        last = 0
+        while not done.is_set():
+            result = writer.search(query, k=200, access=EVERYONE)
+            seen = [hit.passage.document_id for hit in result.hits]
+            if sorted(seen) != sorted(hot):
+                problems.append(("not each exactly once", len(seen), len(set(seen))))
+            if result.version.sequence < last:
+                problems.append(("went back", last, result.version.sequence))
+            last = result.version.sequence
+
+    def flush():
+        while not done.is_set():
+            writer.flush()
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(3)]
+    threads.append(threading.Thread(target=flush))
+    for thread in threads:
+        thread.start()
+    random = np.random.default_rng(0)
+    for step in range(300):
+        chosen = random.choice(hot, size=random.integers(1, 5), replace=False).tolist()
+        if step % 50 == 25:
+            writer.publish(random_delta(chosen, seed=step), source(step))
+        else:
+            writer.upsert(random_delta(chosen, seed=step))
+    done.set()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert problems == []
+
+
+def test_changes_go_on_while_a_flush_writes(home, monkeypatch):
+    writer = open_writer(home)
+    writer.upsert(random_delta(["first"], seed=1))
+    reached, go_on = threading.Event(), threading.Event()
+    rename = Path.rename
+
+    def slow(self, target):
+        if ".draft" in self.name:
+            reached.set()
+            assert go_on.wait(20)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", slow)
+    flushing = threading.Thread(target=writer.flush)
+    flushing.start()
+    assert reached.wait(20)
+    writer.upsert(random_delta(["second"], seed=2))
+    writer.delete(["first", "doc-3"])
+    go_on.set()
+    flushing.join()
+    expected = {*keys(0, 50), "second"} - {"doc-3"}
+    assert writer.documents().keys() == expected
+    reader = LocalIndex(home, random_settings())
+    assert reader.documents().keys() == {*keys(0, 50), "first"}
+    abandon(writer)
+    with open_writer(home) as again:
+        assert again.documents().keys() == expected
+        again.flush()
+    assert reader.refresh()
+    assert reader.documents().keys() == expected
+
+
+def _many_segments(writer, count, rows=4):
+    for number in range(count):
+        first = 100 + number * rows
+        writer.upsert(random_delta(keys(first, first + rows), seed=number))
+        writer.flush()
+
+
+def test_merge_now_leaves_one_segment_and_takes_deleted_text_off_the_disk(home):
+    with open_writer(home, merges=False, kept_generations=1) as writer:
+        _many_segments(writer, 3)
+        writer.delete(["doc-7"])
+        expected = {key: value for key, value in writer.documents().items() if key != "doc-7"}
+        writer.merge_now()
+        (segment,) = writer.stats().segments
+        assert (segment.documents, segment.dead_documents) == (61, 0)
+        assert writer.documents() == expected
+    texts = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    assert not any(b"text of doc-7\x00" in text or b"text of doc-7t" in text for text in texts)
+    assert any(b"text of doc-8" in text for text in texts)
+
+
+def test_deaths_during_a_merge_are_in_the_merged_segment(home):
+    with open_writer(home, merges=False) as writer:
+        _many_segments(writer, 3)
+        writer._merging.start_all(writer.generation())
+        writer.upsert(random_delta(["doc-5", "doc-104"], seed=77))
+        writer.delete(["doc-6", "doc-100"])
+        writer._merging.wait()
+        view = writer.view()
+        expected = writer.documents()
+        writer.flush()
+        assert len(writer.stats().segments) == 2
+        assert writer.documents() == expected
+        writer.delete(["doc-8"])
+        assert view.documents() == expected
+    assert LocalIndex(home, random_settings()).documents() == expected
+
+
+def test_enough_small_flushes_start_a_merge_by_themselves_that_no_flush_waits_for(home):
+    with open_writer(home) as writer:
+        _many_segments(writer, 3)
+        assert len(writer.stats().segments) == 4
+        writer._merging.wait()
+        writer.upsert(random_delta(["last"], seed=1))
+        writer.flush()
+        assert len(writer.stats().segments) == 2
+        assert writer.count() == (63, 63)
+
+
+@pytest.mark.parametrize("how", ["killed", "failing"])
+def test_a_merge_that_dies_changes_nothing_and_is_cleared_away(home, how, caplog):
+    with open_writer(home, merges=False) as writer:
+        _many_segments(writer, 3)
+        expected = writer.documents()
+        writer._merging.start_all(writer.generation())
+        merge = writer._merging._merge
+        if how == "killed":
+            os.kill(merge._process.pid, 9)
+        else:
+            (merge.job.target / "passages").write_text("in the way of a folder")
+        merge.wait()
+        with caplog.at_level(logging.WARNING):
+            writer.upsert(random_delta(["last"], seed=1))
+            writer.flush()
+        assert "merge_failed" in caplog.text
+        assert writer.documents().keys() == {*expected, "last"}
+        assert len(writer.stats().segments) == 5
+        assert not list((home / "generations").glob(".*"))
+        writer.merge_now()
+        assert len(writer.stats().segments) == 1
+
+
+def test_a_merge_survives_the_pruning_of_the_generation_it_reads(home):
+    with open_writer(home, merges=False) as writer:
+        _many_segments(writer, 3)
+        merged = writer.generation().folder
+        writer._merging.start_all(writer.generation())
+        for number in range(4):
+            writer.upsert(random_delta([f"more-{number}"], seed=number))
+            # A flush of a running merge; when it has ended, it is adopted.
+            writer.flush()
+        writer._merging.wait()
+        writer.flush()
+        writer.upsert(random_delta(["end"], seed=1))
+        writer.flush()
+        assert writer.count() == (67, 67)
+        assert not merged.exists()
+
+
+def test_a_big_enough_merge_before_a_publish_runs_in_another_process(home):
+    with open_writer(home, in_process_rows=0) as writer:
+        for number in range(4):
+            writer.publish(random_delta([f"new-{number}"], seed=number), source(number))
+        assert len(writer.stats().segments) == 2
+        assert writer.count() == (54, 54)
+
+
+def test_generations_are_kept_as_many_as_configured(home):
+    with open_writer(home, kept_generations=4) as writer:
+        for number in range(6):
+            writer.publish(random_delta(["new"], seed=number), source(number))
+    numbers = sorted(int(p.name.split("-")[0]) for p in (home / "generations").iterdir())
+    assert numbers == [4, 5, 6, 7]
+
+
+def test_small_segments_of_a_trained_kind_are_flat_and_say_so(tmp_path):
+    settings = random_settings("ivf_flat")
+    with IndexWriter(tmp_path / "docs", settings) as writer:
+        writer.publish(random_delta(keys(0, 5)), source())
+        (segment,) = writer.stats().segments
+        assert segment.kind == "flat"
+        writer.publish(random_delta(keys(10, 3000), seed=1), source(1))
+        assert [s.kind for s in writer.stats().segments] == ["flat", "ivf_flat"]
+    with IndexWriter(tmp_path / "docs", settings) as writer:
+        assert found(writer, random_vectors(1, 2990)[7], k=1) == ["doc-17"]
+
+
+def test_an_index_of_kind_auto_opens_again(tmp_path):
+    settings = random_settings("auto")
+    LocalIndex(tmp_path / "docs", settings).publish(random_delta(keys(0, 5)), source())
+    assert len(LocalIndex(tmp_path / "docs", settings).documents()) == 5
+
+
+def test_closing_ends_a_running_merge(home):
+    writer = open_writer(home, merges=False)
+    _many_segments(writer, 2)
+    writer._merging.start_all(writer.generation())
+    process = writer._merging._merge._process
+    writer.close()
+    assert process.poll() is not None
+    for _ in range(100):
+        if not list((home / "generations").glob(".merge*")):
+            return
+        time.sleep(0.05)
+    pytest.fail("the merge's folder is still there")
