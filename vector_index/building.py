@@ -73,14 +73,13 @@ def _stored(view: View, settings: IndexSettings, embed: Embed | None) -> IndexDe
     contents = [part.content(part.alive(sequence)) for part in view.parts]
     schema = passage_schema(view.settings.metadata_columns)
     passages = pa.concat_tables([schema.empty_table(), *(c.passages for c in contents)])
-    vectors = [np.empty((0, new.dim), np.float32)]
-    vectors += [c.vectors for c in contents] if embed is None else _embedded(passages, embed)
+    vectors = [c.vectors for c in contents] if embed is None else _embedded(passages, embed)
     return IndexDelta(
         documents=pa.concat_tables(
             [DOCUMENT_SCHEMA.empty_table(), *(c.documents for c in contents)]
         ),
         passages=passages,
-        vectors=np.concatenate(vectors),
+        vectors=np.concatenate(vectors or [np.empty((0, new.dim), np.float32)]),
         removed=frozenset(),
     )
 

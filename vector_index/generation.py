@@ -58,7 +58,7 @@ def open_current(
     name = read_current(home)
     if name is None or (known is not None and known.manifest.generation == name):
         return known if name is not None else None
-    if "/" in name or not (home / GENERATIONS / name).is_dir():
+    if "/" in name or not is_generation(home / GENERATIONS / name):
         raise IndexCorrupt(f"{CURRENT} names {name!r}, which is not among the generations")
     generation = open_generation(home / GENERATIONS / name, known=known)
     if settings is not None:

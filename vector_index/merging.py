@@ -55,6 +55,10 @@ class Merging:
             self._start(generation, segments)
             self.wait()
             return
+        self.merge_here(generation, segments)
+
+    def merge_here(self, generation: Generation, segments: Sequence[str]) -> None:
+        """Merges these segments in this process; the next publish adopts the result."""
         merge = Merge(generation, segments)
         try:
             merge.run_here()
@@ -93,7 +97,13 @@ class Merging:
 
 
 def _sizes(generation: Generation) -> list[SegmentSize]:
+    """As of the generation: a merge reads its files, and so drops only who was dead by then."""
+    sequence = generation.manifest.sequence
     return [
-        SegmentSize(layer.segment.id, layer.segment.vectors.count, layer.deaths.rows)
+        SegmentSize(
+            layer.segment.id,
+            layer.segment.vectors.count,
+            layer.segment.count_rows(layer.deaths.positions(sequence)),
+        )
         for layer in generation.layers
     ]

@@ -116,7 +116,7 @@ def read_log(path: Path, metadata: Mapping[str, Any]) -> Iterator[Change]:
             return
         at += _FRAME.size + len(payload)
         yield _decode(payload, metadata)
-    if len(content) < len(MAGIC):
+    if 0 < len(content) < len(MAGIC):
         _drop(path, content, 0)
 
 
