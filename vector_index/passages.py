@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -144,7 +145,12 @@ class IndexDelta:
 
 def passage_schema(metadata: Mapping[str, MetadataType]) -> pa.Schema:
     """The Arrow schema of the passages of an index with these metadata columns."""
-    struct = pa.struct([pa.field(name, ARROW_TYPES[kind]) for name, kind in metadata.items()])
+    return _passage_schema(tuple(metadata.items()))
+
+
+@lru_cache(maxsize=64)
+def _passage_schema(metadata: tuple[tuple[str, MetadataType], ...]) -> pa.Schema:
+    struct = pa.struct([pa.field(name, ARROW_TYPES[kind]) for name, kind in metadata])
     return pa.schema(
         [
             pa.field("document_id", pa.string(), nullable=False),

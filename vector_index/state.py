@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from vector_index.generation import Generation
 from vector_index.layer import Killed, Layer
 from vector_index.manifest import IndexSettings
-from vector_index.passages import IndexDelta, IndexVersion, SourceVersion
+from vector_index.passages import IndexVersion, SourceVersion
 from vector_index.segment import Content
-from vector_index.tail import Tail, TailLimits, size_bytes
+from vector_index.tail import Tail, TailLimits, needs
 from vector_index.tail_view import TailView
 from vector_index.view import View
 from vector_index.wal import Change
@@ -40,22 +40,25 @@ class State:
         manifest = self.generation.manifest
         return (manifest.sequence, manifest.source) == (self.sequence, self.source)
 
-    def has_room(self, delta: IndexDelta) -> bool:
-        """Whether the change fits in before a flush."""
-        return self._tails[-1].has_room(delta)
+    def has_room(self, need: TailLimits) -> bool:
+        """Whether a change that needs this much fits in before a flush."""
+        return self._tails[-1].has_room(need)
 
     def replay(self, change: Change) -> None:
         """Takes in a change that was logged but not flushed."""
-        delta = change.delta
-        self.kill([*delta.removed, *delta.documents["document_id"].to_pylist()], change.sequence)
-        if not self.has_room(delta):  # the log may be from a writer with wider limits
-            self._tails.append(Tail(self.settings, _wide_enough(self._limits, delta)))
-        self.accept(change)
+        self.kill(change.touched, change.sequence)
+        need = needs(change.delta)
+        if not self.has_room(need):  # the log may be from a writer with wider limits
+            limits = TailLimits(
+                max(self._limits.rows, need.rows), max(self._limits.size_bytes, need.size_bytes)
+            )
+            self._tails.append(Tail(self.settings, limits))
+        self.accept(change, need)
 
-    def accept(self, change: Change) -> None:
+    def accept(self, change: Change, need: TailLimits) -> None:
         """Takes in a change whose deaths are recorded. Views made from then on see it."""
         if change.delta.documents.num_rows:
-            self._tails[-1].append(change.delta)
+            self._tails[-1].append(change.delta, need)
         self.sequence = change.sequence
         self.source = change.source or self.source
 
@@ -131,8 +134,3 @@ class State:
 
     def _tail_views(self, tails: Sequence[Tail]) -> tuple[TailView, ...]:
         return tuple(tail.view() for tail in tails if not tail.is_empty)
-
-
-def _wide_enough(limits: TailLimits, delta: IndexDelta) -> TailLimits:
-    rows = max(limits.rows, delta.passages.num_rows, delta.documents.num_rows)
-    return TailLimits(rows, max(limits.size_bytes, size_bytes(delta)))

@@ -44,6 +44,13 @@ class Change:
     delta: IndexDelta
     source: SourceVersion | None
 
+    @property
+    def touched(self) -> list[str]:
+        """The ids of all documents that this adds, replaces or removes."""
+        if not self.delta.documents.num_rows:
+            return list(self.delta.removed)
+        return [*self.delta.removed, *self.delta.documents["document_id"].to_pylist()]
+
 
 class Log:
     """An open log file: records are appended, never changed.
@@ -143,14 +150,14 @@ def _drop(path: Path, content: bytes, at: int) -> None:
 
 def _encode(change: Change) -> list[bytes | memoryview]:
     delta = change.delta
+    documents: list[list[str]] = [[], []]
+    if delta.documents.num_rows:
+        documents = [column.to_pylist() for column in delta.documents.columns]
     header = {
         "sequence": change.sequence,
         "source": _source_to_json(change.source),
         "removed": sorted(delta.removed),
-        "documents": [
-            delta.documents["document_id"].to_pylist(),
-            delta.documents["document_hash"].to_pylist(),
-        ],
+        "documents": documents,
         "vectors": delta.vectors.shape,
     }
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()

@@ -10,6 +10,7 @@ which writes its generation without `_lock`, so that changes go on meanwhile in 
 import logging
 import threading
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from vector_index.checks import check_delta, check_ids
@@ -25,10 +26,12 @@ from vector_index.publish import prune
 from vector_index.reading import Reading
 from vector_index.segment import Content
 from vector_index.state import State
-from vector_index.tail import Tail
+from vector_index.tail import TailLimits, needs
 from vector_index.view import View
 from vector_index.wal import Change
 from vector_index.writing import Merged, Snapshot, Written, write_generation
+
+_NO_ROOM = TailLimits(0, 0)
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +74,7 @@ class IndexWriter(Reading):
         self._settings = settings
         self._merging = Merging(settings, in_process_rows=self._options.in_process_rows)
         self._logs = Logs(self._home, settings, is_synced=self._options.is_synced)
+        self._nothing = empty_delta(settings.metadata_columns, settings.embedder.dim)
         self._state = State(settings, self._options.tail, generation)
         if generation is not None:
             for change in self._logs.replay(after=generation.manifest.sequence):
@@ -98,17 +102,18 @@ class IndexWriter(Reading):
         """
         check_delta(delta, self._settings)
         self.generation()
-        if not Tail(self._settings, self._options.tail).has_room(delta):
+        need, limits = needs(delta), self._options.tail
+        if need.rows > limits.rows or need.size_bytes > limits.size_bytes:
             raise IndexFull(
-                f"a change of {delta.passages.num_rows} passages is more than the "
-                f"{self._options.tail.rows} rows or {self._options.tail.size_bytes} bytes that "
-                f"may wait in memory; split it, or use publish"
+                f"a change of {need.rows} rows and {need.size_bytes} bytes is more than the "
+                f"{limits.rows} rows or {limits.size_bytes} bytes that may wait in memory; split "
+                f"it, or use publish"
             )
         while True:
             with self._lock:
                 self._check_open()
-                if self._state.has_room(delta):
-                    return self._change(delta, source)
+                if self._state.has_room(need):
+                    return self._change(delta, source, need)
             self.flush()
 
     def delete(
@@ -117,14 +122,10 @@ class IndexWriter(Reading):
         """Takes these documents out at once; ids that are not there change nothing."""
         check_ids(document_ids)
         self.generation()
-        delta = empty_delta(
-            self._settings.metadata_columns,
-            self._settings.embedder.dim,
-            removed=frozenset(document_ids),
-        )
+        removed = frozenset(document_ids)
         with self._lock:
             self._check_open()
-            return self._change(delta, source)
+            return self._change(replace(self._nothing, removed=removed), source, _NO_ROOM)
 
     def flush(self) -> IndexVersion:
         """Publishes all changes so far as a generation; other processes can open it then.
@@ -228,18 +229,19 @@ class IndexWriter(Reading):
                 f"{self._closed_because}; open another one"
             )
 
-    def _change(self, delta: IndexDelta, source: SourceVersion | None) -> IndexVersion:
+    def _change(
+        self, delta: IndexDelta, source: SourceVersion | None, need: TailLimits
+    ) -> IndexVersion:
         change = Change(self._state.sequence + 1, delta, source)
-        ids = delta.documents["document_id"].to_pylist()
-        killed = self._state.kill([*delta.removed, *ids], change.sequence)
-        if not (ids or killed or source):
+        killed = self._state.kill(change.touched, change.sequence)
+        if not (killed or delta.documents.num_rows or source):
             return self.version()
         try:
             self._logs.append(change)
         except BaseException:
             self._state.revive(killed)
             raise
-        self._state.accept(change)
+        self._state.accept(change, need)
         self._view = self._state.view()
         return self._view.version
 

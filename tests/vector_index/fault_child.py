@@ -1,12 +1,12 @@
 """Runs a writer's working day with a fault at its n-th file operation: a script, not a test.
 
-    python fault_child.py <prepared home> <folder of runs> <kill|enospc|full> <first n> <step>
+    python fault_child.py <prepared home> <folder of runs> <kill|full> <first n> <step>
 
 For n = first, first + step, ... until a day passes without reaching its fault:
 `<runs>/<n>/docs` is a copy of the prepared index that lived through the fault, and
 `<runs>/<n>/acknowledged` has one byte for every change the writer confirmed before it.
-`kill` sends SIGKILL to the process, `enospc` fails one operation, `full` fails every one from
-the n-th on that needs room; both then free the disk and go on with the change that failed.
+`kill` sends SIGKILL to the process. `full` fails the n-th operation, and every one after it that
+needs room; then there is room again, and the change that failed is made anew.
 Every file operation of Python, NumPy, Arrow and FAISS is counted; those that write a file in
 one go leave half of it behind.
 """

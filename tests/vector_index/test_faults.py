@@ -1,7 +1,6 @@
 """Crashes, full disks and damaged files: afterwards the index is one of two known states."""
 
 import importlib.util
-import json
 import multiprocessing
 import os
 import random
@@ -9,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from vector_index.errors import IndexCorrupt
 from vector_index.local import LocalIndex
+from vector_index.options import WriterOptions
 from vector_index.writer import IndexWriter
 
 _spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
@@ -25,6 +26,8 @@ EVERYONE, delta, passage, random_delta, random_settings, random_vectors, source,
     by_hand.random_settings, by_hand.random_vectors, by_hand.source, by_hand.unit,
 )  # fmt: skip
 SETTINGS = random_settings()
+# A merge is a process of its own: 0.3 s a run that this is not about.
+OPTIONS = WriterOptions(merges=False)
 CHILD = Path(__file__).parent / "fault_child.py"
 
 # What the index holds after each change of the day that fault_child.py lives through.
@@ -63,7 +66,7 @@ def live_through(prepared, mode):
         assert child.returncode == 0, errors.decode()[-2000:]
     found = sorted(runs.iterdir(), key=lambda run: int(run.name))
     assert [run.name for run in found] == [str(number + 1) for number in range(len(found))]
-    assert len(found) > 60
+    assert len(found) > 100
     return found
 
 
@@ -77,7 +80,7 @@ def test_a_writer_killed_at_any_file_operation_leaves_what_it_confirmed_or_the_c
         confirmed.add(count)
         assert not (run / "failed").exists()
         assert dict(LocalIndex(run / "docs", SETTINGS).documents()) in PUBLISHED, run.name
-        with IndexWriter(run / "docs", SETTINGS) as writer:
+        with IndexWriter(run / "docs", SETTINGS, options=OPTIONS) as writer:
             assert dict(writer.documents()) in STATES[count : count + 2], run.name
             writer.upsert(random_delta(["after"], seed=9))
             writer.flush()
@@ -86,14 +89,13 @@ def test_a_writer_killed_at_any_file_operation_leaves_what_it_confirmed_or_the_c
     assert confirmed == {0, 1, 2, 3, 4, 5}
 
 
-@pytest.mark.parametrize("mode", ["enospc", "full"])
 def test_a_full_disk_at_any_file_operation_is_a_named_error_and_the_change_can_be_made_again(
-    prepared, mode
+    prepared,
 ):
-    for run in live_through(prepared, mode):
+    for run in live_through(prepared, "full"):
         assert not (run / "failed").exists(), (run.name, (run / "failed").read_text())
         assert dict(LocalIndex(run / "docs", SETTINGS).documents()) == STATES[-1], run.name
-        with IndexWriter(run / "docs", SETTINGS) as writer:
+        with IndexWriter(run / "docs", SETTINGS, options=OPTIONS) as writer:
             assert dict(writer.documents()) == STATES[-1], run.name
             assert writer.version().source == source(1)
 
@@ -206,6 +208,7 @@ def test_two_readers_through_500_publishes_answer_each_from_exactly_one_generati
             if views != {result.version.source.version} or len(result.hits) != len(ids):
                 problems.append((views, result.version))
             answers[number] += 1
+            time.sleep(0.002)
 
     threads = [threading.Thread(target=read, args=(number,)) for number in (0, 1)]
     for thread in threads:
@@ -217,4 +220,4 @@ def test_two_readers_through_500_publishes_answer_each_from_exactly_one_generati
         thread.join()
     assert problems == []
     assert min(answers) > 100
-    assert json.loads(writer.view().version.generation.split("-")[0]) == 501
+    assert writer.version().number == 501

@@ -63,7 +63,10 @@ def test_what_was_logged_is_read_back_whole(path):
 
 def test_wherever_the_end_is_cut_off_the_whole_records_before_it_stay(path, caplog):
     content, starts = path.read_bytes(), frames(path)
-    for size in range(len(content)):
+    edges = {start + by for start in starts for by in (-1, 0, 1, 7, 8, 9, 13)}
+    for size in sorted(edges | {*range(len(MAGIC) + 2)} | {*range(0, len(content), 41)}):
+        if not 0 <= size < len(content):
+            continue
         path.write_bytes(content[:size])
         whole = sum(end <= size for end in starts[1:])
         with caplog.at_level(logging.WARNING):

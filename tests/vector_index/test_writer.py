@@ -114,7 +114,7 @@ def test_a_full_tail_is_flushed_before_the_change_that_does_not_fit(home):
 @pytest.mark.parametrize("limits", [TailLimits(rows=8), TailLimits(size_bytes=1000)])
 def test_a_change_larger_than_a_whole_tail_is_refused_by_name(home, limits):
     with open_writer(home, tail=limits) as writer:
-        with pytest.raises(IndexFull, match="9 passages"):
+        with pytest.raises(IndexFull, match="9 rows"):
             writer.upsert(random_delta(keys(0, 9), seed=1))
         assert writer.documents()["doc-0"] == "doc-0-0"
 
