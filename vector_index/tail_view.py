@@ -18,10 +18,20 @@ from vector_index.segment import Content, rows_of
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows first..first+len(rows) of the tail, sealed."""
+    """Rows first..first+len of the tail, sealed. passages: the same rows, where they are made."""
 
     first: int
     rows: PassageRows
+    passages: tuple[Passage, ...] | None
+
+    def __len__(self) -> int:
+        return int(self.rows.table.num_rows)
+
+    def take(self, rows: NDArray[np.int64]) -> list[Passage]:
+        """The passages at these rows of the tail, all of which are in this block."""
+        if self.passages is None:
+            return self.rows.take(rows - self.first)
+        return [self.passages[row - self.first] for row in rows.tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +89,9 @@ class TailView:
         """The passages at these rows, in this order."""
         found: dict[int, Passage] = {}
         for block in self.blocks:
-            last = block.first + block.rows.table.num_rows
-            mine = rows[(rows >= block.first) & (rows < last)]
+            mine = rows[(rows >= block.first) & (rows < block.first + len(block))]
             if len(mine):
-                taken = block.rows.take(mine - block.first)
-                found.update(zip(mine.tolist(), taken, strict=True))
+                found.update(zip(mine.tolist(), block.take(mine), strict=True))
         first = self._first_loose
         return [found[row] if row < first else self.loose[row - first] for row in rows.tolist()]
 
@@ -151,13 +159,13 @@ class TailView:
         if not self.blocks:
             return 0
         last = self.blocks[-1]
-        return last.first + int(last.rows.table.num_rows)
+        return last.first + len(last)
 
     def _allowed(self, access: Access, where: Filter | None) -> Mask:
         masks: list[Mask] = []
         for block in self.blocks:
             mask = block.rows.allowed(access, where)
-            masks.append(np.ones(block.rows.table.num_rows, np.bool_) if mask is None else mask)
+            masks.append(np.ones(len(block), np.bool_) if mask is None else mask)
         settings = self.tail.settings
         loose = (
             may_see(passage, access, settings)

@@ -82,6 +82,8 @@ def test_a_writer_killed_at_any_file_operation_leaves_what_it_confirmed_or_the_c
         assert dict(LocalIndex(run / "docs", SETTINGS).documents()) in PUBLISHED, run.name
         with IndexWriter(run / "docs", SETTINGS, options=OPTIONS) as writer:
             assert dict(writer.documents()) in STATES[count : count + 2], run.name
+            if int(run.name) % 5:
+                continue
             writer.upsert(random_delta(["after"], seed=9))
             writer.flush()
             assert not list((run / "docs/generations").glob(".*"))
