@@ -1,6 +1,7 @@
 """How fresh, how fast, how large: one index being written and searched at once.
 
-    OMP_NUM_THREADS=1 python benchmarks/freshness.py [--rows 100000] [--dim 384] [--documents 1000000] [--rounds 5]
+    OMP_NUM_THREADS=1 python benchmarks/freshness.py
+        [--rows 100000] [--dim 384] [--documents 1000000] [--rounds 5]
 
 Prints the goal beside every figure. Comparisons are interleaved, round by round, and give the
 median and the spread (lowest and highest). Synthetic clustered vectors; the text of a passage is
