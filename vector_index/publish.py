@@ -190,7 +190,7 @@ def _write(
         settings=settings,
         source=source,
         segments=entries,
-        passages=sum(_live_table(part).num_rows for part in parts),
+        passages=sum(_count_live(part) for part in parts),
         documents=sum(entry.documents - entry.deleted for entry in entries),
         files=list_files(draft),
     )
@@ -229,9 +229,18 @@ def _write_fulltext(
         extend_fulltext(folder, parent=parent.folder / FULLTEXT, passages=delta.passages, gone=gone)
 
 
+def _count_live(part: _Part) -> int:
+    """Counted on the keys: the passages' text is not touched."""
+    return int(part.passages.num_rows) if not len(part.deleted) else pc.sum(_is_live(part)).as_py()
+
+
 def _live_table(part: _Part) -> pa.Table:
+    return part.passages.filter(_is_live(part)) if len(part.deleted) else part.passages
+
+
+def _is_live(part: _Part) -> pa.ChunkedArray:
     gone = part.documents["document_id"].take(pa.array(part.deleted)).combine_chunks()
-    return part.passages.filter(pc.invert(pc.is_in(part.passages["document_id"], value_set=gone)))
+    return pc.invert(pc.is_in(part.passages["document_id"], value_set=gone))
 
 
 def _prune(generations: Path, *, keep: Manifest) -> None:
