@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import SecretStr
+
 from feature_store.features import FeatureReader
 from headrace.model_settings import (
     LlamaCppModel,
@@ -24,7 +26,7 @@ from rag_chain.chain import Chain, ChainLimits
 from rag_chain.enrichment import FeatureSource, FeatureUse, Preference, check_use
 from rag_chain.retrieval import Retriever
 from rag_chain.second_stage import SecondStage
-from vector_index.errors import IndexNotFound
+from vector_index.errors import NeverPublished
 from vector_index.local import LocalIndex, published
 from vector_index.manifest import IndexSettings, Manifest
 from vector_index.passages import Access, EmbedderIdentity, Lag, MetadataType
@@ -58,11 +60,10 @@ def build_generator(settings: Settings, model: str) -> Generator:
     assert isinstance(section, OpenAIModel)
     from llm_endpoint.generation.openai import OpenAIGenerator
 
-    key = section.api_key
     return OpenAIGenerator(
         section.base_url,
         section.model,
-        api_key=None if key is None else key.get_secret_value(),
+        api_key=_revealed(section.api_key),
         context_tokens=section.context_tokens,
     )
 
@@ -77,10 +78,7 @@ def build_reranker(settings: Settings, model: str, embedder: Callable[[str], Emb
     assert isinstance(section, RemoteRerankModel)
     from llm_endpoint.rerank.remote import RemoteReranker
 
-    key = section.api_key
-    return RemoteReranker(
-        section.base_url, section.model, api_key=None if key is None else key.get_secret_value()
-    )
+    return RemoteReranker(section.base_url, section.model, api_key=_revealed(section.api_key))
 
 
 def build_source(settings: Settings, index: str) -> DeltaSource:
@@ -126,9 +124,7 @@ def published_manifest(settings: Settings, name: str) -> Manifest:
     """What the live generation of an index says about itself. Raises IndexNotFound."""
     manifest = published(index_home(settings, name))
     if manifest is None:
-        raise IndexNotFound(
-            f"index {name!r} has not been published yet; run `headrace index sync {name}`"
-        )
+        raise NeverPublished(name)
     return manifest
 
 
@@ -259,6 +255,10 @@ def _llama_cpp(settings: Settings, section: LlamaCppModel) -> Generator:
         threads=section.threads,
         log_file=log_file,
     )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _catalogued(card: ModelCard | None, weights: str) -> ModelCard:

@@ -5,7 +5,8 @@ VectorIndexError
 │   └── InvalidFilter     an unknown column, operator or value type in a filter
 ├── InvalidDelta          passages, vectors or documents that do not fit together
 ├── TooFewRows            a segment too small to train the kind that was asked for
-├── IndexNotFound         nothing has been published under that name yet
+├── IndexNotFound         no such index or kept generation
+│   └── NeverPublished    nothing has been published under that name yet
 ├── IndexBusy             another process holds the writer's lock
 ├── IndexCorrupt          a file's checksum or shape differs from its manifest
 ├── EmbedderMismatch      the index was built by another embedder or dimension
@@ -43,6 +44,15 @@ class TooFewRows(VectorIndexError):
 
 class IndexNotFound(VectorIndexError):
     """The index has no published generation."""
+
+
+class NeverPublished(IndexNotFound):
+    """The index is declared, and waits for its first sync."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"index {name!r} has not been published yet; run `headrace index sync {name}`"
+        )
 
 
 class IndexBusy(VectorIndexError):

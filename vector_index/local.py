@@ -14,7 +14,7 @@ from vector_index.errors import (
     EmbedderMismatch,
     IndexBusy,
     IndexCorrupt,
-    IndexNotFound,
+    NeverPublished,
     SettingsMismatch,
 )
 from vector_index.filters import Filter
@@ -46,8 +46,12 @@ def published(home: Path) -> Manifest | None:
 def verified(home: Path) -> Manifest | None:
     """As `published`, after hashing every file. Raises IndexCorrupt naming one that differs."""
     manifest = published(home)
-    if manifest is not None:
-        verify_files(manifest, home / GENERATIONS / manifest.generation)
+    return None if manifest is None else verified_generation(home, manifest)
+
+
+def verified_generation(home: Path, manifest: Manifest) -> Manifest:
+    """The manifest, after hashing every file it names. Raises IndexCorrupt."""
+    verify_files(manifest, home / GENERATIONS / manifest.generation)
     return manifest
 
 
@@ -158,10 +162,7 @@ class LocalIndex:
 
     def _generation(self) -> Generation:
         if self._live is None:
-            raise IndexNotFound(
-                f"index {self._settings.name!r} has not been published yet; "
-                f"run `headrace index sync {self._settings.name}`"
-            )
+            raise NeverPublished(self._settings.name)
         return self._live
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vector_index.checks import check_delta, check_query
-from vector_index.errors import IndexNotFound
+from vector_index.errors import NeverPublished
 from vector_index.filters import Filter, matches
 from vector_index.fulltext import MemoryText
 from vector_index.hybrid import Leg, find, hits_of
@@ -43,7 +43,7 @@ class InMemoryIndex:
 
     def version(self) -> IndexVersion:
         if self._version is None:
-            raise IndexNotFound(f"index {self._settings.name!r} has not been published yet")
+            raise NeverPublished(self._settings.name)
         return self._version
 
     def search(

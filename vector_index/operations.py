@@ -4,8 +4,8 @@ from pathlib import Path
 
 from vector_index.disk import replace_text
 from vector_index.errors import IndexNotFound
-from vector_index.local import published, writing
-from vector_index.manifest import Manifest, read_manifest, verify_files
+from vector_index.local import verified_generation, writing
+from vector_index.manifest import Manifest, read_manifest
 from vector_index.publish import CURRENT, GENERATIONS, kept_generations
 
 
@@ -16,10 +16,7 @@ def history(home: Path) -> list[Manifest]:
 
 def verify(home: Path) -> list[Manifest]:
     """The kept generations after hashing every file. Raises IndexCorrupt naming a wrong one."""
-    manifests = history(home)
-    for manifest in manifests:
-        verify_files(manifest, home / GENERATIONS / manifest.generation)
-    return manifests
+    return [verified_generation(home, manifest) for manifest in history(home)]
 
 
 def rollback(home: Path, number: int) -> Manifest:
@@ -33,13 +30,6 @@ def rollback(home: Path, number: int) -> Manifest:
         if number not in found:
             kept = ", ".join(str(known) for known in sorted(found)) or "none"
             raise IndexNotFound(f"there is no generation {number} of {home.name!r}; kept: {kept}")
-        manifest = found[number]
-        verify_files(manifest, home / GENERATIONS / manifest.generation)
+        manifest = verified_generation(home, found[number])
         replace_text(home / CURRENT, manifest.generation)
     return manifest
-
-
-def is_live(home: Path, manifest: Manifest) -> bool:
-    """Whether CURRENT names this generation."""
-    live = published(home)
-    return live is not None and live.generation == manifest.generation

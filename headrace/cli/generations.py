@@ -6,13 +6,16 @@ from pathlib import Path
 from headrace import assembly
 from headrace.settings import load_settings
 from vector_index.manifest import Manifest
-from vector_index.operations import history, is_live, rollback, verify
+from vector_index.operations import history, rollback, verify
 
 
 def run_history(name: str, as_json: bool) -> None:
     """Prints a line a generation, or a JSON array."""
-    home = _home(name)
-    forms = [_form(home, manifest) for manifest in history(home)]
+    settings = load_settings()
+    assembly.index_section(settings, name)
+    live = assembly.published_manifest(settings, name).generation
+    manifests = history(assembly.index_home(settings, name))
+    forms = [_form(manifest, live) for manifest in manifests]
     if as_json:
         print(json_module.dumps(forms))
         return
@@ -45,11 +48,11 @@ def _home(name: str) -> Path:
     return assembly.index_home(settings, name)
 
 
-def _form(home: Path, manifest: Manifest) -> dict[str, object]:
+def _form(manifest: Manifest, live: str) -> dict[str, object]:
     return {
         "number": manifest.number,
         "generation": manifest.generation,
-        "live": is_live(home, manifest),
+        "live": manifest.generation == live,
         "table_version": manifest.source.version,
         "documents": manifest.documents,
         "passages": manifest.passages,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vector_index.errors import IndexBusy, IndexCorrupt, IndexNotFound
-from vector_index.local import LocalIndex, writing
-from vector_index.operations import history, is_live, rollback, verify
+from vector_index.local import LocalIndex, published, writing
+from vector_index.operations import history, rollback, verify
 
 _spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
 by_hand = importlib.util.module_from_spec(_spec)
@@ -35,7 +35,7 @@ def documents(home):
 def test_history_lists_what_is_kept_newest_first(home):
     kept = history(home)
     assert [(m.number, m.source.version, m.documents) for m in kept] == [(3, 2, 4), (2, 1, 5)]
-    assert [is_live(home, manifest) for manifest in kept] == [True, False]
+    assert published(home) == kept[0]
 
 
 def test_going_back_is_followed_by_readers_and_forward_by_the_next_publish(home):
@@ -63,7 +63,7 @@ def test_a_damaged_generation_is_found_and_never_gone_back_to(home):
         verify(home)
     with pytest.raises(IndexCorrupt, match=old.generation):
         rollback(home, 2)
-    assert is_live(home, history(home)[0])
+    assert published(home) == history(home)[0]
 
 
 def test_nobody_goes_back_under_a_writer(home):

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.errors import IndexCorrupt, TooFewRows
+from vector_index.errors import TooFewRows
 from vector_index.kinds.faiss_index import (
     Selector,
     in_order,
@@ -21,7 +21,7 @@ from vector_index.kinds.faiss_index import (
 )
 from vector_index.kinds.products import products_of
 from vector_index.kinds.protocol import SegmentVectors
-from vector_index.kinds.vectors_file import open_vectors, write_vectors
+from vector_index.kinds.vectors_file import open_originals, write_vectors
 
 HnswKind = Literal["hnsw", "hnsw_sq8"]
 
@@ -123,12 +123,7 @@ def open_hnsw(folder: Path) -> HnswVectors:
 def open_hnsw_sq8(folder: Path) -> HnswVectors:
     """Opens a written graph over compressed vectors, and the originals, all mapped."""
     index = open_index(folder, faiss.IndexHNSWSQ)
-    originals = open_vectors(folder)
-    if originals.shape != (index.ntotal, index.d):
-        raise IndexCorrupt(
-            f"{folder.name}: the index holds {index.ntotal} x {index.d}, its originals are "
-            f"{originals.shape[0]} x {originals.shape[1]}"
-        )
+    originals = open_originals(folder, index)
     return HnswVectors("hnsw_sq8", index, originals)
 
 

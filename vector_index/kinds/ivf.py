@@ -19,7 +19,7 @@ from vector_index.errors import IndexCorrupt, TooFewRows
 from vector_index.kinds.faiss_index import Selector, in_order, open_index, write_index
 from vector_index.kinds.products import products_of
 from vector_index.kinds.protocol import SegmentVectors
-from vector_index.kinds.vectors_file import open_vectors, write_vectors
+from vector_index.kinds.vectors_file import open_originals, write_vectors
 
 IvfKind = Literal["ivf_flat", "ivf_sq8", "ivf_rabitq"]
 
@@ -166,12 +166,7 @@ def build_ivf(
 def open_ivf(kind: IvfKind, folder: Path) -> IvfVectors:
     """Opens a written index with its lists and its originals memory-mapped."""
     index = open_index(folder, RECIPES[kind].index_class)
-    originals = open_vectors(folder)
-    if originals.shape != (index.ntotal, index.d):
-        raise IndexCorrupt(
-            f"{folder.name}: the index holds {index.ntotal} x {index.d}, its originals are "
-            f"{originals.shape[0]} x {originals.shape[1]}"
-        )
+    originals = open_originals(folder, index)
     try:
         training = Training(**json.loads((folder / _FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as exc:
