@@ -94,11 +94,11 @@ def index_history(name: str, json: Json = False) -> None:
 
 
 @index.command("rollback")
-def index_rollback(name: str, generation: int) -> None:
+def index_rollback(name: str, generation: int, json: Json = False) -> None:
     """Make a kept generation live again, by its number."""
     from headrace.cli.generations import run_rollback
 
-    run_rollback(name, generation)
+    run_rollback(name, generation, json)
 
 
 @index.command("verify")
@@ -118,29 +118,30 @@ def models_list(json: Json = False) -> None:
 
 
 @models.command("pull")
-def models_pull(name: str) -> None:
+def models_pull(name: str, json: Json = False) -> None:
     """Download a model's weights and check their SHA-256."""
     from headrace.cli.models import run_pull
 
-    run_pull(name)
+    run_pull(name, json)
 
 
 @features.command("apply")
-def features_apply() -> None:
+def features_apply(json: Json = False) -> None:
     """Register the definitions of the Feast repository."""
     from headrace.cli.features import run_apply
 
-    run_apply()
+    run_apply(json)
 
 
 @features.command("materialize")
 def features_materialize(
     days: Annotated[int, typer.Option(min=1, max=36500, help="How far back to look.")] = 365,
+    json: Json = False,
 ) -> None:
     """Load the newest feature rows of the last days into the online store."""
     from headrace.cli.features import run_materialize
 
-    run_materialize(days)
+    run_materialize(days, json)
 
 
 @features.command("get")

@@ -10,20 +10,23 @@ from headrace.cli.progress import working
 from headrace.settings import load_settings
 
 
-def run_apply() -> None:
+def run_apply(as_json: bool) -> None:
     """Applies the Feast repository and prints what Feast says."""
     section = assembly.features_section(load_settings())
     with working("feast apply"):
         said = apply(section.repo)
-    print(said)
+    print(json_module.dumps({"feast": said.splitlines()}) if as_json else said)
 
 
-def run_materialize(days: int) -> None:
+def run_materialize(days: int, as_json: bool) -> None:
     """Loads rows of the last `days` days into the online store."""
     now = datetime.now(UTC)
     section = assembly.features_section(load_settings())
     with working("feast materialize"):
         materialize(section.repo, now - timedelta(days=days), now)
+    if as_json:
+        print(json_module.dumps({"days": days, "until": now.isoformat()}))
+        return
     print(f"online features hold the newest rows of the last {days} days")
 
 

@@ -25,9 +25,12 @@ def run_history(name: str, as_json: bool) -> None:
               f"{form['documents']} documents, {form['created_at']}")  # fmt: skip
 
 
-def run_rollback(name: str, number: int) -> None:
+def run_rollback(name: str, number: int, as_json: bool) -> None:
     """Goes back, and says to what."""
     manifest = rollback(_home(name), number)
+    if as_json:
+        print(json_module.dumps(_form(manifest, manifest.generation)))
+        return
     print(f"{name}: generation {manifest.generation} is live; the next sync starts from it")
 
 

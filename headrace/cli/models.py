@@ -30,9 +30,10 @@ def run_list(as_json: bool) -> None:
         print("{name:30} {task:12} {engine:22} {licence:12} {size_bytes:>12,}".format(**card))
 
 
-def run_pull(name: str) -> None:
+def run_pull(name: str, as_json: bool) -> None:
     """Pulls one model of the catalogue and prints where it is."""
-    print(pull_with_bar(find_card(name), load_settings().weights))
+    folder = pull_with_bar(find_card(name), load_settings().weights)
+    print(json_module.dumps({"model": name, "folder": str(folder)}) if as_json else folder)
 
 
 def pull_with_bar(card: ModelCard, weights_dir: Path) -> Path:

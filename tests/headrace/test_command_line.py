@@ -63,7 +63,8 @@ def test_an_index_shows_its_generations_and_goes_back_to_one(synced_workspace):
     new, old = json.loads(run("index", "history", "docs", "--json").stdout)
     assert (new["live"], new["documents"], old["live"], old["documents"]) == (True, 2, False, 3)
     assert json.loads(run("index", "verify", "docs", "--json").stdout)["generations"] == 2
-    assert run("index", "rollback", "docs", str(old["number"])).returncode == 0
+    gone_back = run("index", "rollback", "docs", str(old["number"]), "--json")
+    assert json.loads(gone_back.stdout) == {**old, "live": True}
     status = json.loads(run("index", "status", "docs", "--json").stdout)
     assert (status["generation"], status["documents"]) == (old["generation"], 3)
     refused = run("index", "rollback", "docs", "99")
@@ -133,9 +134,11 @@ def test_features_are_applied_materialized_and_read_with_their_age(workspace):
     shutil.rmtree(workspace.folder / ".headrace" / "features")
     early = workspace.run("features", "get", "user_profile", "ada")
     assert (early.returncode, "headrace features apply" in early.stderr) == (1, True)
-    assert "rag_v1" in workspace.run("features", "apply").stdout
-    done = workspace.run("features", "materialize")
+    applied = json.loads(workspace.run("features", "apply", "--json").stdout)
+    assert any("rag_v1" in line for line in applied["feast"])
+    done = workspace.run("features", "materialize", "--json")
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["days"] == 365
     got = json.loads(workspace.run("features", "get", "user_profile", "ada", "--json").stdout)
     level = got["experience_level"]
     assert (level["value"], level["is_stale"], level["is_present"]) == ("expert", False, True)
@@ -161,6 +164,20 @@ def test_every_command_and_option_is_documented():
         for parameter in command.params:
             for option in (o for o in parameter.opts if o.startswith("--")):
                 assert f"`{option}`" in section, f"{name}: {option}"
+
+
+def test_every_command_that_ends_by_itself_speaks_json():
+    commands = dict(_commands(typer.main.get_command(app), "headrace"))
+    without = {
+        name for name, command in commands.items()
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }  # fmt: skip
+    assert without == {"headrace demo", "headrace serve"}
+
+
+def test_pulling_a_model_that_is_there_says_where(synced):
+    pulled = json.loads(synced.run("models", "pull", "all-minilm-l6-v2-int8", "--json").stdout)
+    assert (Path(pulled["folder"]) / "tokenizer.json").is_file()
 
 
 def _commands(group, path):
