@@ -1,7 +1,8 @@
 """Filters and access as boolean masks over the rows of one segment.
 
-Bitmaps rather than DuckDB SQL: a filter over a million rows takes 0.04 to 1.7 ms, and the same
-mask 2 to 141 ms in Arrow's kernels, 3 to 227 in DuckDB (`python benchmarks/filters.py`, 2 cores).
+Bitmaps rather than DuckDB SQL: a filter over a million rows takes 0.06 to 1.5 ms, and the same
+mask 2 to 59 ms in Arrow's kernels, 1.7 to 49 in DuckDB: 4.0 and 4.7 times as long at the least
+(`OMP_NUM_THREADS=1 python benchmarks/filters.py`, 2 cores). A column is decoded once a segment.
 """
 
 from collections.abc import Collection
