@@ -27,7 +27,8 @@ from rag_chain.enrichment import FeatureSource, FeatureUse, Preference, check_us
 from rag_chain.retrieval import Retriever
 from rag_chain.second_stage import SecondStage
 from vector_index.errors import NeverPublished
-from vector_index.local import LocalIndex, published
+from vector_index.generation import published, read_current
+from vector_index.local import LocalIndex
 from vector_index.manifest import IndexSettings, Manifest
 from vector_index.passages import Access, EmbedderIdentity, Lag, MetadataType
 from vector_index.query import LegWeights
@@ -118,6 +119,15 @@ def open_index(settings: Settings, name: str, embedder: Embedder) -> LocalIndex:
 def index_home(settings: Settings, name: str) -> Path:
     """The folder of an index."""
     return settings.state_dir / "indexes" / name
+
+
+def published_home(settings: Settings, name: str) -> Path:
+    """The folder of an index that has a live generation, damaged or not. Raises IndexNotFound."""
+    index_section(settings, name)
+    home = index_home(settings, name)
+    if read_current(home) is None:
+        raise NeverPublished(name)
+    return home
 
 
 def published_manifest(settings: Settings, name: str) -> Manifest:

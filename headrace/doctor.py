@@ -17,7 +17,7 @@ from pipelines.errors import PipelineError
 from rag_chain.enrichment import check_use
 from rag_chain.errors import RagChainError
 from vector_index.errors import VectorIndexError
-from vector_index.local import verified
+from vector_index.verify import verified
 
 _LOW_DISK_BYTES = 1_000_000_000
 _FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")

@@ -1,11 +1,20 @@
 """Bounds on what reaches a scan: FAISS aborts, casts or answers -1 where these raise."""
 
+from collections.abc import Iterable
+from itertools import pairwise
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vector_index.errors import InvalidDelta, InvalidQuery
-from vector_index.passages import IndexDelta
+from vector_index.manifest import IndexSettings
+from vector_index.passages import DOCUMENT_SCHEMA, IndexDelta, passage_schema
 from vector_index.protocol import MAX_K
+
+# What the length of a stored norm may differ from 1 by.
+_NORM_TOLERANCE = 1e-3
 
 
 def check_k(k: int) -> None:
@@ -14,38 +23,71 @@ def check_k(k: int) -> None:
         raise InvalidQuery(f"k is {k}; it must be between 1 and {MAX_K}", field="k")
 
 
-def check_query(vector: NDArray[np.float32], k: int, dim: int) -> None:
-    """Raises InvalidQuery unless the vector is finite float32 (dim,) and 1 <= k <= MAX_K."""
-    check_k(k)
-    if vector.shape != (dim,):
+def check_limit(limit: int) -> None:
+    """Raises InvalidQuery unless 1 <= limit <= MAX_K."""
+    if not 1 <= limit <= MAX_K:
+        raise InvalidQuery(f"limit is {limit}; it must be between 1 and {MAX_K}", field="limit")
+
+
+def check_queries(queries: NDArray[np.float32], dim: int) -> None:
+    """Raises InvalidQuery unless the queries are finite float32 (n, dim)."""
+    if queries.ndim != 2 or queries.shape[1] != dim:
         raise InvalidQuery(
-            f"query vector has shape {vector.shape}, the index has dimension {dim}", field="vector"
+            f"query vectors have shape {queries.shape}, the index has dimension {dim}",
+            field="vector",
         )
-    if vector.dtype != np.float32:
-        raise InvalidQuery(f"query vector is {vector.dtype}, not float32", field="vector")
-    if not np.isfinite(vector).all():
+    if queries.dtype != np.float32:
+        raise InvalidQuery(f"query vector is {queries.dtype}, not float32", field="vector")
+    if not np.isfinite(queries).all():
         raise InvalidQuery("query vector holds NaN or infinity", field="vector")
 
 
-def check_delta(delta: IndexDelta, dim: int) -> None:
-    """Raises InvalidDelta unless documents, passages and vectors fit together."""
+def check_delta(delta: IndexDelta, settings: IndexSettings) -> None:
+    """Raises InvalidDelta unless documents, passages and vectors fit together and this index."""
+    _check_schema("documents", delta.documents, DOCUMENT_SCHEMA)
+    _check_schema("passages", delta.passages, passage_schema(settings.metadata_columns))
     ids = delta.documents["document_id"].to_pylist()
     if len(set(ids)) != len(ids):
         raise InvalidDelta("a document appears twice in the change")
-    if delta.vectors.shape != (delta.passages.num_rows, dim):
-        raise InvalidDelta(
-            f"{delta.passages.num_rows} passages of dimension {dim} need vectors of that shape, "
-            f"got {delta.vectors.shape}"
-        )
-    if delta.vectors.dtype != np.float32 or not np.isfinite(delta.vectors).all():
-        raise InvalidDelta("vectors must be finite float32")
-    norms = np.linalg.norm(delta.vectors, axis=1)
-    if len(norms) and not np.allclose(norms, 1.0, atol=1e-3):
-        raise InvalidDelta(f"vector {int(np.argmax(abs(norms - 1)))} is not L2-normalised")
-    owners = list(dict.fromkeys(delta.passages["document_id"].to_pylist()))
+    _check_vectors(delta.vectors, delta.passages.num_rows, settings.embedder.dim)
     position = {document_id: number for number, document_id in enumerate(ids)}
-    order = [position.get(owner, -1) for owner in owners]
-    if order != sorted(order) or -1 in order:
+    runs = pc.run_end_encode(delta.passages["document_id"].combine_chunks()).values
+    order = [position.get(owner, -1) for owner in runs.to_pylist()]
+    if order and (order[0] < 0 or any(a >= b for a, b in pairwise(order))):
         raise InvalidDelta("passages must be grouped by document, in the order of documents")
+    check_ids(delta.removed)
     if overlap := delta.removed & position.keys():
         raise InvalidDelta(f"document {min(overlap)!r} is both changed and removed")
+
+
+def check_ids(document_ids: Iterable[object]) -> None:
+    """Raises InvalidDelta unless every document id is a string."""
+    for document_id in document_ids:
+        if not isinstance(document_id, str):
+            raise InvalidDelta(f"a document id is a string, got {document_id!r}")
+
+
+def _check_schema(what: str, table: pa.Table, schema: pa.Schema) -> None:
+    if not table.schema.equals(schema):
+        raise InvalidDelta(f"{what} have the schema {table.schema}; this index takes {schema}")
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise InvalidDelta(f"{what} have a null {field.name}")
+
+
+def _check_vectors(vectors: NDArray[np.float32], rows: int, dim: int) -> None:
+    if vectors.shape != (rows, dim):
+        raise InvalidDelta(
+            f"{rows} passages of dimension {dim} need vectors of that shape, got {vectors.shape}"
+        )
+    if vectors.dtype != np.float32:
+        raise InvalidDelta(f"vectors must be finite float32, got {vectors.dtype}")
+    # einsum makes no copy; NaN and infinity reach the sums.
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    if not np.isfinite(squares).all():
+        raise InvalidDelta(
+            f"vectors must be finite float32, vector {int(np.argmin(np.isfinite(squares)))} is not"
+        )
+    off = np.abs(np.sqrt(squares) - 1)
+    if len(off) and off.max() > _NORM_TOLERANCE:
+        raise InvalidDelta(f"vector {int(np.argmax(off))} is not L2-normalised")

@@ -1,11 +1,13 @@
 """Durable files: what is named is complete, and what is complete stays."""
 
+import errno
 import hashlib
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ _READ_BYTES = 1 << 20
 # NumPy reads a header with ast.literal_eval, which raises SystemError now and then when two
 # threads are in it at once (CPython 3.11 shares its recursion counter; seen with two readers).
 _HEADERS = threading.Lock()
+_NO_HARD_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def sha256_of(path: Path) -> str:
@@ -49,29 +52,75 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(folder: Path) -> None:
-    """Syncs every file and folder below and including `folder`."""
-    for root, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            sync_file(Path(root) / name)
-        sync_folder(Path(root))
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file of these bytes; not yet synced."""
+    with path.open("wb") as file:
+        file.write(content)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Replaces the file in one step: readers see the old or the new text, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    write_bytes(temporary, text.encode())
+    sync_file(temporary)
     temporary.rename(path)
     sync_folder(path.parent)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Gives an immutable file a second name; copies it where the disk has no hard links."""
+def link_or_copy(source: Path, target: Path) -> bool:
+    """Gives an immutable file a second name; copies it where the disk has no hard links.
+
+    Says whether it was linked; a copy still needs to be synced.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
-    except OSError:
+    except OSError as exc:
+        if exc.errno not in _NO_HARD_LINKS:
+            raise
         shutil.copy2(source, target)
+        return False
+    return True
+
+
+def are_same_file(one: Path, other: Path) -> bool:
+    """Whether both names lead to the same inode."""
+    try:
+        return os.path.samefile(one, other)
+    except FileNotFoundError:
+        return False
+
+
+def append_file(path: Path) -> BinaryIO:
+    """Opens a file for appending, unbuffered, and creates it where it is not there."""
+    file = path.open("ab", buffering=0)
+    return cast(BinaryIO, file)
+
+
+def append(file: BinaryIO, pieces: Sequence[bytes | memoryview]) -> None:
+    """Writes every byte at the end of the file."""
+    rest = memoryview(b"".join(pieces))
+    while len(rest):
+        rest = rest[os.write(file.fileno(), rest) :]
+
+
+def sync_data(file: BinaryIO) -> None:
+    """Returns once the file's bytes and its length are on the disk."""
+    getattr(os, "fdatasync", os.fsync)(file.fileno())
+
+
+def size_of(file: BinaryIO) -> int:
+    """The open file's size in bytes."""
+    return os.fstat(file.fileno()).st_size
+
+
+def cut(file: BinaryIO, size_bytes: int) -> None:
+    """Cuts the open file to this size, durably."""
+    os.ftruncate(file.fileno(), size_bytes)
+    os.fsync(file.fileno())
+
+
+def cut_file(path: Path, size_bytes: int) -> None:
+    """Cuts the file to this size, durably."""
+    with path.open("r+b") as file:
+        cut(file, size_bytes)

@@ -5,13 +5,18 @@ VectorIndexError
 │   └── InvalidFilter     an unknown column, operator or value type in a filter
 ├── InvalidDelta          passages, vectors or documents that do not fit together
 ├── TooFewRows            a segment too small to train the kind that was asked for
-├── IndexNotFound         no such index or kept generation
-│   └── NeverPublished    nothing has been published under that name yet
+├── IndexNotFound         no such index
+│   ├── NeverPublished    nothing has been published under that name yet
+│   └── GenerationNotFound  no kept generation has that name or number
+├── IndexExists           there is an index where a new one should be created
 ├── IndexBusy             another process holds the writer's lock
+├── IndexFull             a change is larger than all that may wait in memory
 ├── IndexCorrupt          a file's checksum or shape differs from its manifest
+├── WriteFailed           the disk refused a write; the index is what it was before
+│   └── FullTextFailed    the full text of a generation could not be written
+├── WriterClosed          the writer was closed, or can no longer trust its log
 ├── EmbedderMismatch      the index was built by another embedder or dimension
-├── SettingsMismatch      the index was built with another kind, chunking or set of columns
-└── FullTextFailed        the full text of a generation could not be written
+└── SettingsMismatch      the index was built with another kind, chunking or set of columns
 """
 
 
@@ -55,12 +60,36 @@ class NeverPublished(IndexNotFound):
         )
 
 
+class GenerationNotFound(IndexNotFound):
+    """The generation is not, or no longer, among the kept ones."""
+
+
+class IndexExists(VectorIndexError):
+    """The index already has a generation."""
+
+
 class IndexBusy(VectorIndexError):
-    """Another process is publishing to this index."""
+    """Another process is writing to this index."""
+
+
+class IndexFull(VectorIndexError):
+    """One change holds more rows or bytes than may wait in memory."""
 
 
 class IndexCorrupt(VectorIndexError):
     """A generation on disk is not what its manifest says."""
+
+
+class WriteFailed(VectorIndexError):
+    """The disk refused a write, say because it is full; nothing of it became visible."""
+
+
+class FullTextFailed(WriteFailed):
+    """The full text could not be written: no space, no rights, or a damaged parent."""
+
+
+class WriterClosed(VectorIndexError):
+    """The writer takes no more changes: open another one."""
 
 
 class EmbedderMismatch(VectorIndexError):
@@ -69,7 +98,3 @@ class EmbedderMismatch(VectorIndexError):
 
 class SettingsMismatch(VectorIndexError):
     """Segments built in two ways would be mixed in one index."""
-
-
-class FullTextFailed(VectorIndexError):
-    """The full text could not be written: no space, no rights, or a damaged parent."""

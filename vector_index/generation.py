@@ -1,153 +1,191 @@
-"""One published generation, opened for searching: immutable, so readers need no lock."""
+"""One published generation on the disk, opened for searching: immutable, so it needs no lock."""
 
-from functools import lru_cache
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from vector_index.checks import check_query
-from vector_index.filters import Filter
-from vector_index.fulltext import FullText, open_fulltext
-from vector_index.hybrid import Leg, find, hits_of
-from vector_index.manifest import Manifest, read_manifest, verify_files
-from vector_index.masks import Mask
-from vector_index.passages import Access, Passage, SearchResult
-from vector_index.plan import nearest
-from vector_index.query import Wanted
-from vector_index.segment import Segment, open_segment
+from vector_index.deaths import Deaths
+from vector_index.disk import are_same_file
+from vector_index.errors import (
+    EmbedderMismatch,
+    IndexCorrupt,
+    IndexNotFound,
+    SettingsMismatch,
+)
+from vector_index.fulltext import TantivyText, open_fulltext
+from vector_index.layer import Layer
+from vector_index.manifest import FileEntry, IndexSettings, Manifest, read_manifest, verify_files
+from vector_index.segment import Segment, immutable_files, open_segment, read_tombstones
+from vector_index.view import View
 
-# Masks are one byte a row: 64 askers over a million passages stay within 64 MB.
-_ACCESS_MASKS = 64
-
+CURRENT = "CURRENT"
+GENERATIONS = "generations"
 FULLTEXT = "fulltext"
 
-# Number of the segment, row in it.
-_Place = tuple[int, int]
 
-
+@dataclass(frozen=True, slots=True)
 class Generation:
     """A snapshot of an index. Open it with `open_generation`."""
 
-    def __init__(
-        self, manifest: Manifest, segments: tuple[Segment, ...], text: FullText, folder: Path
-    ) -> None:
-        self.manifest = manifest
-        self.segments = segments
-        self.folder = folder
-        self._text = text
-        self._visible = lru_cache(maxsize=_ACCESS_MASKS)(self._compute_visible)
+    manifest: Manifest
+    layers: tuple[Layer, ...]
+    text: TantivyText
+    folder: Path
 
-    def search(self, wanted: Wanted, *, access: Access, where: Filter | None) -> SearchResult:
-        """As `VectorIndex.search`."""
-        if wanted.vector is not None:
-            check_query(wanted.vector, wanted.k, self.manifest.settings.embedder.dim)
-        allowed = [self._allowed(number, access, where) for number in range(len(self.segments))]
-        found = find(
-            wanted,
-            nearest=lambda vector, k: self._nearest(vector, k, allowed),
-            with_words=lambda text, k: self._with_words(text, k, access, allowed),
-            cosine=self._cosine,
-        )
-        passages = self._passages([one.ref for one in found])
-        return SearchResult(hits_of(found, passages, wanted.k), self.manifest.version())
-
-    def documents(self) -> dict[str, str]:
-        """Document id to content hash of every live document."""
-        pairs: dict[str, str] = {}
-        for segment in self.segments:
-            table = segment.live_documents
-            ids, hashes = table["document_id"].to_pylist(), table["document_hash"].to_pylist()
-            pairs.update(zip(ids, hashes, strict=True))
-        return pairs
-
-    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-        """Text hash to stored vector for every passage of these documents."""
-        wanted = pa.array(sorted(document_ids), pa.string())
-        vectors: dict[str, NDArray[np.float32]] = {}
-        for segment in self.segments:
-            owners = pc.is_in(segment.passages["document_id"], value_set=wanted)
-            rows = np.flatnonzero(owners.to_numpy().astype(np.bool_))
-            if len(rows):
-                hashes = segment.passages["text_hash"].take(pa.array(rows)).to_pylist()
-                vectors.update(zip(hashes, segment.vectors.reconstruct(rows), strict=True))
-        return vectors
-
-    def _nearest(
-        self, vector: NDArray[np.float32], k: int, allowed: list[Mask | None]
-    ) -> Leg[_Place]:
-        found: Leg[_Place] = []
-        for number, segment in enumerate(self.segments):
-            scores, rows = nearest(segment.vectors, vector[None], k, allowed=allowed[number])
-            pairs = zip(scores[0].tolist(), rows[0].tolist(), strict=True)
-            found += [((number, row), score) for score, row in pairs]
-        found.sort(key=lambda entry: -entry[1])
-        return found[:k]
-
-    def _with_words(
-        self, text: str, k: int, access: Access, allowed: list[Mask | None]
-    ) -> Leg[_Place]:
-        places: dict[tuple[str, int], _Place] = {}
-
-        def is_allowed(document_id: str, ordinal: int) -> bool:
-            number, row = places[document_id, ordinal] = self._find(document_id, ordinal)
-            mask = allowed[number] if number >= 0 else None
-            # Checked again here: what full text knows of access and deletes is not trusted alone.
-            return number >= 0 and (mask is None or bool(mask[row]))
-
-        found = self._text.search(text, k, access=access, is_allowed=is_allowed)
-        return [(places[hit.document_id, hit.ordinal], hit.score) for hit in found]
-
-    def _find(self, document_id: str, ordinal: int) -> _Place:
-        """Where a live passage is, (-1, -1) where there is none."""
-        for number, segment in enumerate(self.segments):
-            if (row := segment.find(document_id, ordinal)) >= 0:
-                return number, row
-        return -1, -1
-
-    def _cosine(self, place: _Place, vector: NDArray[np.float32]) -> float:
-        number, row = place
-        return float(self.segments[number].vectors.reconstruct(np.array([row]))[0] @ vector)
-
-    def _passages(self, places: list[_Place]) -> list[Passage]:
-        """The passages at these places, in their order; one read of each segment, not of each."""
-        found: dict[_Place, Passage] = {}
-        for number, segment in enumerate(self.segments):
-            rows = [row for s, row in places if s == number]
-            if rows:
-                read = zip(rows, segment.passages_at(rows), strict=True)
-                found.update({(number, row): passage for row, passage in read})
-        return [found[place] for place in places]
-
-    def _allowed(self, number: int, access: Access, where: Filter | None) -> Mask | None:
-        visible = self._visible(access)[number]
-        if where is None:
-            return visible
-        satisfying = self.segments[number].satisfying(where)
-        return satisfying if visible is None else visible & satisfying
-
-    def _compute_visible(self, access: Access) -> tuple[Mask | None, ...]:
-        """Per segment: live rows this asker may see; None where that is every row."""
-        masks: list[Mask | None] = []
-        for segment in self.segments:
-            mask = segment.visible(access)
-            mask = mask if segment.live is None else mask & segment.live
-            masks.append(None if mask.all() else mask)
-        return tuple(masks)
+    def view(self) -> View:
+        """The generation as a reader searches it."""
+        return View(self.manifest.settings, self.layers, self.text, self.manifest.version())
 
 
-def open_generation(folder: Path) -> Generation:
+def read_current(home: Path) -> str | None:
+    """The name of the live generation, None before the first publish."""
+    try:
+        return (home / CURRENT).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as exc:
+        raise IndexCorrupt(f"{CURRENT} does not hold a generation's name: {exc}") from exc
+
+
+def open_current(
+    home: Path, settings: IndexSettings | None, *, known: Generation | None = None
+) -> Generation | None:
+    """The live generation, checked; `known` itself when it is that one; None when none is.
+
+    settings: what the index must have been built with; None takes it as it is. Raises
+    IndexCorrupt, EmbedderMismatch or SettingsMismatch.
+    """
+    name = read_current(home)
+    if name is None or (known is not None and known.manifest.generation == name):
+        return known if name is not None else None
+    generation = _open_named(home, name, known)
+    if settings is not None:
+        check_settings(generation.manifest.settings, settings, home)
+    return generation
+
+
+def _open_named(home: Path, name: str, known: Generation | None) -> Generation:
+    """The named generation, or a newer one where that was pruned while it was opened."""
+    while True:
+        found: Exception
+        if "/" in name or "\0" in name or not is_generation(home / GENERATIONS / name):
+            found = IndexCorrupt(f"{CURRENT} names {name!r}, which is not among the generations")
+        else:
+            try:
+                return open_generation(home / GENERATIONS / name, known=known)
+            except (IndexCorrupt, OSError) as exc:
+                found = exc
+        newer = read_current(home)
+        if newer is None or newer == name:
+            raise found
+        name = newer
+
+
+def open_generation(folder: Path, *, known: Generation | None = None) -> Generation:
     """Opens a generation after checking every file against its manifest.
 
-    Raises IndexCorrupt naming the file that differs.
+    known: an opened generation; segments whose files are the same inodes are taken over from it
+    as they are. Raises IndexCorrupt naming the file that differs.
     """
     manifest = read_manifest(folder)
-    verify_files(manifest, folder)
-    segments = tuple(open_segment(folder, entry, manifest.settings) for entry in manifest.segments)
-    settings = manifest.settings
-    text = open_fulltext(
+    if manifest.generation != folder.name:
+        raise IndexCorrupt(f"{folder.name}: its manifest is that of {manifest.generation}")
+    trusted = {} if known is None else same_files(known.manifest, known.folder, folder)
+    verify_files(manifest, folder, known=trusted)
+    shared = {} if known is None else _shared_segments(known, trusted)
+    try:
+        layers = tuple(
+            Layer(segment, _deaths(folder, segment, manifest.sequence))
+            for segment in (
+                shared.get(entry.id) or open_segment(folder, entry, manifest.settings)
+                for entry in manifest.segments
+            )
+        )
+    except (OSError, ValueError, RuntimeError) as exc:
+        raise IndexCorrupt(f"{folder.name}: cannot be opened: {exc}") from exc
+    return Generation(manifest, layers, open_text(folder, manifest.settings), folder)
+
+
+def open_text(folder: Path, settings: IndexSettings) -> TantivyText:
+    """The full text of a generation. Raises IndexCorrupt."""
+    return open_fulltext(
         folder / FULLTEXT, has_tenant=settings.has_tenant, has_groups=settings.has_groups
     )
-    return Generation(manifest, segments, text, folder)
+
+
+def same_files(manifest: Manifest, folder: Path, other: Path) -> dict[str, FileEntry]:
+    """The files of a generation that the other folder holds too: one inode, two names."""
+    return {
+        name: entry
+        for name, entry in manifest.files.items()
+        if are_same_file(folder / name, other / name)
+    }
+
+
+def published(home: Path) -> Manifest | None:
+    """The manifest of the live generation, or None before the first publish.
+
+    Reads nothing else, so it is quick and says nothing about the files. Raises IndexCorrupt.
+    """
+    name = read_current(home)
+    return None if name is None else read_manifest(home / GENERATIONS / name)
+
+
+def kept_generations(home: Path) -> list[Path]:
+    """The folders of complete generations, newest first."""
+    folder = home / GENERATIONS
+    found = [entry for entry in folder.iterdir() if is_generation(entry)] if folder.is_dir() else []
+    return sorted(found, key=lambda entry: -number_of(entry.name))
+
+
+def number_of(name: str) -> int:
+    """The number that a generation's name begins with."""
+    return int(name.split("-", 1)[0])
+
+
+def is_generation(entry: Path) -> bool:
+    """Whether the folder is named as a generation is; drafts are not."""
+    return entry.name.split("-", 1)[0].isdigit() and entry.is_dir()
+
+
+def not_found_in(home: Path) -> IndexNotFound:
+    """The error of a folder that holds no index."""
+    return IndexNotFound(f"there is no index in {home}; publish to it first")
+
+
+def check_settings(built: IndexSettings, asked: IndexSettings, home: Path) -> None:
+    """Raises EmbedderMismatch or SettingsMismatch, naming both, unless the two are equal."""
+    old, new = built.embedder, asked.embedder
+    fix = f"remove {home} and run `headrace index sync {asked.name}` to rebuild"
+    if old != new:
+        raise EmbedderMismatch(
+            f"index {built.name!r} was built by {old.id} (dim {old.dim}, weights "
+            f"{old.weights_sha256[:12]}), now asked to use {new.id} (dim {new.dim}, weights "
+            f"{new.weights_sha256[:12]}); {fix}"
+        )
+    for field in dataclasses.fields(built):
+        was, is_now = getattr(built, field.name), getattr(asked, field.name)
+        if was != is_now:
+            raise SettingsMismatch(
+                f"index {built.name!r} was built with {field.name} {was!r}, "
+                f"now asked for {is_now!r}; {fix}"
+            )
+
+
+def _shared_segments(known: Generation, trusted: Mapping[str, FileEntry]) -> dict[str, Segment]:
+    """Segments of `known` all of whose files another generation shares."""
+    return {
+        layer.segment.id: layer.segment
+        for layer in known.layers
+        if immutable_files(known.manifest, layer.segment.id).keys() <= trusted.keys()
+    }
+
+
+def _deaths(folder: Path, segment: Segment, sequence: int) -> Deaths:
+    at = np.zeros(segment.documents.num_rows, np.int64)
+    dead = read_tombstones(folder, segment.id)
+    at[dead] = max(sequence, 1)
+    return Deaths(at, rows=segment.count_rows(dead))

@@ -9,10 +9,18 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from vector_index.disk import sha256_of
+from vector_index.disk import sha256_of, write_bytes
 from vector_index.errors import IndexCorrupt
 from vector_index.kinds import KindName
-from vector_index.passages import EmbedderIdentity, IndexVersion, MetadataType, SourceVersion
+from vector_index.passages import (
+    Access,
+    EmbedderIdentity,
+    IndexVersion,
+    MetadataType,
+    Passage,
+    SourceVersion,
+    may_see,
+)
 
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.json.sha256"
@@ -22,6 +30,7 @@ CHECKSUM = "manifest.json.sha256"
 class IndexSettings:
     """What an index is made of; a change of any of these needs a rebuild.
 
+    kind: how segments store their vectors; `auto` decides for each by its size.
     chunking: the splitter's parameters by name, recorded as they are.
     tenant_column, groups_column: whether rows are restricted by tenant and by group.
     """
@@ -34,6 +43,10 @@ class IndexSettings:
     has_tenant: bool
     has_groups: bool
     metric: Literal["cosine"] = "cosine"
+
+    def may_see(self, passage: Passage, access: Access) -> bool:
+        """Whether the asker may see the passage, in an index of these settings."""
+        return may_see(passage, access, has_tenant=self.has_tenant, has_groups=self.has_groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,10 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything about a generation but its bytes."""
+    """Everything about a generation but its bytes.
+
+    sequence: the number of the last change it contains; the writer's log holds newer ones.
+    """
 
     format_version: Literal[2]
     number: int
@@ -68,6 +84,7 @@ class Manifest:
     created_at: datetime
     settings: IndexSettings
     source: SourceVersion
+    sequence: int
     segments: tuple[SegmentEntry, ...]
     passages: int
     documents: int
@@ -86,6 +103,7 @@ class Manifest:
             number=self.number,
             created_at=self.created_at,
             source=self.source,
+            sequence=self.sequence,
         )
 
 
@@ -93,26 +111,26 @@ _ADAPTER = TypeAdapter(Manifest)
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Writes manifest.json and its checksum, in the form that `sha256sum -c` reads."""
-    (folder / MANIFEST).write_bytes(_ADAPTER.dump_json(manifest, indent=1))
+    """Writes manifest.json and its checksum, in the form `sha256sum -c` reads."""
+    write_bytes(folder / MANIFEST, _ADAPTER.dump_json(manifest, indent=1))
     line = f"{sha256_of(folder / MANIFEST)}  {MANIFEST}\n"
-    (folder / CHECKSUM).write_text(line, encoding="ascii")
+    write_bytes(folder / CHECKSUM, line.encode())
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Reads manifest.json. Raises IndexCorrupt when it is missing, damaged or of another format."""
     try:
-        content = (folder / MANIFEST).read_bytes()
+        text = (folder / MANIFEST).read_bytes()
         expected = (folder / CHECKSUM).read_bytes()
     except OSError as exc:
         raise IndexCorrupt(
             f"{folder.name}: {MANIFEST} cannot be read ({exc}); where an older version wrote it, "
             "remove the index's folder and sync again"
         ) from exc
-    if expected != f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode():
+    if expected != f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n".encode():
         raise IndexCorrupt(f"{folder.name}: {MANIFEST} differs from its checksum in {CHECKSUM}")
     try:
-        return _ADAPTER.validate_json(content)
+        return _ADAPTER.validate_json(text)
     except ValidationError as exc:
         raise IndexCorrupt(
             f"{folder.name}: {MANIFEST} is not of this version's format ({exc}); remove the "
@@ -120,24 +138,23 @@ def read_manifest(folder: Path) -> Manifest:
         ) from exc
 
 
-def list_files(folder: Path) -> dict[str, FileEntry]:
-    """Every file below the folder, manifest apart, with checksum and size."""
-    paths = sorted(
-        p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, CHECKSUM)
-    )
-    return {
-        str(path.relative_to(folder)): FileEntry(sha256_of(path), path.stat().st_size)
-        for path in paths
-    }
+def file_entry(path: Path) -> FileEntry:
+    """Checksum and size of a written file."""
+    return FileEntry(sha256_of(path), path.stat().st_size)
 
 
-def verify_files(manifest: Manifest, folder: Path) -> None:
-    """Raises IndexCorrupt naming the first file whose size or SHA-256 differs."""
+def verify_files(manifest: Manifest, folder: Path, *, known: Mapping[str, FileEntry]) -> None:
+    """Raises IndexCorrupt naming the first file whose size or SHA-256 differs.
+
+    known: files that need no second look, because they were checked and are the same inode.
+    """
     for name, entry in manifest.files.items():
         path = folder / name
         if not path.is_file():
             raise IndexCorrupt(f"{folder.name}: {name} is missing")
         if (size := path.stat().st_size) != entry.size_bytes:
             raise IndexCorrupt(f"{folder.name}: {name} has {size} bytes, not {entry.size_bytes}")
+        if known.get(name) == entry:
+            continue
         if (found := sha256_of(path)) != entry.sha256:
             raise IndexCorrupt(f"{folder.name}: {name} has sha256 {found}, not {entry.sha256}")

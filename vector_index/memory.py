@@ -1,14 +1,16 @@
 """The small honest index: everything in memory, scored by NumPy, filtered by plain Python."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.checks import check_delta, check_query
-from vector_index.errors import NeverPublished
+from vector_index.checks import check_delta, check_ids, check_k, check_limit, check_queries
+from vector_index.errors import NeverPublished, WriterClosed
 from vector_index.filters import Filter, matches
+from vector_index.found import Matches, Page, StoredDocument
 from vector_index.fulltext import MemoryText
 from vector_index.hybrid import Leg, find, hits_of
 from vector_index.manifest import IndexSettings
@@ -20,22 +22,26 @@ from vector_index.passages import (
     Passage,
     SearchResult,
     SourceVersion,
+    empty_delta,
     passage_from_row,
 )
 from vector_index.query import EQUAL, LegWeights, QueryType, Wanted
 
+_Row = tuple[Passage, NDArray[np.float32]]
 _Key = tuple[str, int]
 
 
 class InMemoryIndex:
-    """A VectorIndex for tests and small data; nothing is kept after the process ends."""
+    """A WritableIndex and BrowsableIndex for tests and small data, gone with the process."""
 
     def __init__(self, settings: IndexSettings) -> None:
         self._settings = settings
         self._documents: dict[str, str] = {}
-        self._rows: dict[str, list[tuple[Passage, NDArray[np.float32]]]] = {}
+        self._rows: dict[str, list[_Row]] = {}
         self._text = MemoryText(has_tenant=settings.has_tenant, has_groups=settings.has_groups)
         self._version: IndexVersion | None = None
+        self._is_flushed = True
+        self._is_closed = False
 
     @property
     def metadata_columns(self) -> Mapping[str, MetadataType]:
@@ -57,8 +63,9 @@ class InMemoryIndex:
         mode: QueryType = "ann",
         weights: LegWeights = EQUAL,
     ) -> SearchResult:
-        """As `VectorIndex.search`; full text needs `text` and no vector, hybrid needs both."""
         version = self.version()
+        if vector is not None:
+            check_queries(vector[None], self._settings.embedder.dim)
         found = find(
             Wanted(vector, text, mode, k, weights),
             nearest=lambda wanted, depth: self._nearest(wanted, depth, access, where),
@@ -68,15 +75,84 @@ class InMemoryIndex:
         passages = [self._row(one.ref)[0] for one in found]
         return SearchResult(hits_of(found, passages, k), version)
 
+    def search_many(
+        self, queries: NDArray[np.float32], *, k: int, access: Access, where: Filter | None = None
+    ) -> Matches:
+        self.version()
+        check_k(k)
+        check_queries(queries, self._settings.embedder.dim)
+        rows = list(self._qualifying(access, where))
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        found = np.full((len(queries), k), -1, np.int64)
+        for number, query in enumerate(queries):
+            products = np.array([stored @ query for _, stored in rows], np.float32)
+            best = np.argsort(-products, kind="stable")[:k]
+            scores[number, : len(best)], found[number, : len(best)] = products[best], best
+        parts = np.where(found < 0, -1, 0)
+        return Matches(scores, parts, found, _Passages([passage for passage, _ in rows]))
+
     def documents(self) -> Mapping[str, str]:
         return dict(self._documents)
 
+    def count(self) -> tuple[int, int]:
+        self.version()
+        return len(self._documents), sum(map(len, self._rows.values()))
+
+    def scan(self, *, after: str | None, limit: int, access: Access | None) -> Page:
+        self.version()
+        check_limit(limit)
+        found = [
+            document
+            for key in sorted(self._documents)
+            if after is None or key > after
+            for document in self._visible(key, access)
+        ]
+        return Page(tuple(found[:limit]), found[limit - 1].document_id if found[limit:] else None)
+
     def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
-        check_delta(delta, self._settings.embedder.dim)
-        self._text.remove([*delta.removed, *delta.documents["document_id"].to_pylist()])
-        for document_id in delta.removed:
-            self._documents.pop(document_id, None)
-            self._rows.pop(document_id, None)
+        check_delta(delta, self._settings)
+        self._check_open()
+        self._apply(delta)
+        sequence = 1 if self._version is None else self._version.sequence + 1
+        return self._next_generation(source, sequence)
+
+    def upsert(self, delta: IndexDelta, *, source: SourceVersion | None = None) -> IndexVersion:
+        check_delta(delta, self._settings)
+        self._check_open()
+        before = self.version()
+        if not self._apply(delta) and source is None:
+            return before
+        self._is_flushed = False
+        self._version = replace(
+            before, sequence=before.sequence + 1, source=source or before.source
+        )
+        return self._version
+
+    def delete(
+        self, document_ids: Collection[str], *, source: SourceVersion | None = None
+    ) -> IndexVersion:
+        check_ids(document_ids)
+        columns, dim = self._settings.metadata_columns, self._settings.embedder.dim
+        return self.upsert(
+            empty_delta(columns, dim, removed=frozenset(document_ids)), source=source
+        )
+
+    def flush(self) -> IndexVersion:
+        self._check_open()
+        before = self.version()
+        return before if self._is_flushed else self._next_generation(
+            before.source, before.sequence
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._is_closed = True
+
+    def _apply(self, delta: IndexDelta) -> bool:
+        """Takes the change in; says whether it changed anything."""
+        gone = delta.removed & self._documents.keys()
+        self._text.remove([*gone, *delta.documents["document_id"].to_pylist()])
+        for document_id in gone:
+            del self._documents[document_id], self._rows[document_id]
         for row in delta.documents.to_pylist():
             self._documents[row["document_id"]] = row["document_hash"]
             self._rows[row["document_id"]] = []
@@ -84,21 +160,23 @@ class InMemoryIndex:
             passage = passage_from_row(row)
             self._rows[passage.document_id].append((passage, vector.copy()))
             self._text.add([passage])
+        return bool(gone) or delta.documents.num_rows > 0
+
+    def _next_generation(self, source: SourceVersion, sequence: int) -> IndexVersion:
         number = 1 if self._version is None else self._version.number + 1
         name = f"{number}-{source.table_id}-v{source.version}"
-        self._version = IndexVersion(self._settings.name, name, number, datetime.now(UTC), source)
+        self._version = IndexVersion(
+            self._settings.name, name, number, datetime.now(UTC), source, sequence
+        )
+        self._is_flushed = True
         return self._version
 
     def _nearest(
         self, vector: NDArray[np.float32], k: int, access: Access, where: Filter | None
     ) -> Leg[_Key]:
-        check_query(vector, k, self._settings.embedder.dim)
         found = [
             ((passage.document_id, passage.ordinal), float(stored @ vector))
-            for rows in self._rows.values()
-            for passage, stored in rows
-            if self._may_see(passage, access)
-            and (where is None or matches(where, passage.metadata))
+            for passage, stored in self._qualifying(access, where)
         ]
         found.sort(key=lambda entry: (-entry[1], entry[0]))
         return found[:k]
@@ -111,12 +189,35 @@ class InMemoryIndex:
         found = self._text.search(text, k, access=access, is_allowed=satisfies)
         return [((hit.document_id, hit.ordinal), hit.score) for hit in found]
 
-    def _row(self, key: _Key) -> tuple[Passage, NDArray[np.float32]]:
+    def _row(self, key: _Key) -> _Row:
         document_id, ordinal = key
         return next(row for row in self._rows[document_id] if row[0].ordinal == ordinal)
 
-    def _may_see(self, passage: Passage, access: Access) -> bool:
-        if self._settings.has_tenant and passage.tenant != access.tenant:
-            return False
-        allowed = set(passage.allowed_groups or ())
-        return not self._settings.has_groups or not access.groups.isdisjoint(allowed)
+    def _qualifying(self, access: Access, where: Filter | None) -> Iterator[_Row]:
+        for rows in self._rows.values():
+            for passage, stored in rows:
+                if self._settings.may_see(passage, access) and (
+                    where is None or matches(where, passage.metadata)
+                ):
+                    yield passage, stored
+
+    def _visible(self, key: str, access: Access | None) -> Iterator[StoredDocument]:
+        passages = [passage for passage, _ in self._rows[key]]
+        if access is not None:
+            passages = [p for p in passages if self._settings.may_see(p, access)]
+        if passages or access is None:
+            yield StoredDocument(key, self._documents[key], tuple(passages))
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise WriterClosed(f"index {self._settings.name!r} was closed; make another one")
+
+
+class _Passages:
+    """The passages that a batch of matches points at."""
+
+    def __init__(self, passages: list[Passage]) -> None:
+        self._passages = passages
+
+    def take(self, parts: NDArray[np.int64], rows: NDArray[np.int64]) -> list[Passage]:
+        return [self._passages[row] for row in rows.tolist()]

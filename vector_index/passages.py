@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -63,6 +64,16 @@ class Passage:
         return f"{self.document_id}#{self.ordinal}"
 
 
+def may_see(passage: Passage, access: Access, *, has_tenant: bool, has_groups: bool) -> bool:
+    """Whether the asker may see the passage: the plain rule, read off the row itself.
+
+    has_tenant, has_groups: whether the index restricts by tenant and by group.
+    """
+    if has_tenant and (passage.tenant is None or passage.tenant != access.tenant):
+        return False
+    return not has_groups or not access.groups.isdisjoint(passage.allowed_groups or ())
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A passage found by a search; `score` is what it was ranked by, higher is better.
@@ -104,13 +115,18 @@ class EmbedderIdentity:
 
 @dataclass(frozen=True, slots=True)
 class IndexVersion:
-    """The generation that answered and the table state behind it."""
+    """The generation that answered and the table state behind it.
+
+    sequence: the number of the last change the answer includes; it may be newer than the
+    generation, by what the writer still holds in memory.
+    """
 
     index: str
     generation: str
     number: int
     created_at: datetime
     source: SourceVersion
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +167,12 @@ class IndexDelta:
 
 def passage_schema(metadata: Mapping[str, MetadataType]) -> pa.Schema:
     """The Arrow schema of the passages of an index with these metadata columns."""
-    struct = pa.struct([pa.field(name, ARROW_TYPES[kind]) for name, kind in metadata.items()])
+    return _passage_schema(tuple(metadata.items()))
+
+
+@lru_cache(maxsize=64)
+def _passage_schema(metadata: tuple[tuple[str, MetadataType], ...]) -> pa.Schema:
+    struct = pa.struct([pa.field(name, ARROW_TYPES[kind]) for name, kind in metadata])
     return pa.schema(
         [
             pa.field("document_id", pa.string(), nullable=False),
@@ -166,6 +187,18 @@ def passage_schema(metadata: Mapping[str, MetadataType]) -> pa.Schema:
             pa.field("updated_at", pa.timestamp("us", tz="UTC")),
             pa.field("metadata", struct),
         ]
+    )
+
+
+def empty_delta(
+    metadata: Mapping[str, MetadataType], dim: int, *, removed: frozenset[str] = frozenset()
+) -> IndexDelta:
+    """A change that adds nothing, and takes `removed` out."""
+    return IndexDelta(
+        documents=DOCUMENT_SCHEMA.empty_table(),
+        passages=passage_schema(metadata).empty_table(),
+        vectors=np.empty((0, dim), np.float32),
+        removed=removed,
     )
 
 

@@ -1,12 +1,13 @@
 """What every vector index can do, whoever stores it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vector_index.filters import Filter
+from vector_index.found import Matches, Page
 from vector_index.passages import (
     Access,
     IndexDelta,
@@ -56,3 +57,50 @@ class VectorIndex(Protocol):
 
     def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
         """Makes the delta live as one new generation: all of it or, on any error, none of it."""
+
+
+class WritableIndex(VectorIndex, Protocol):
+    """An index whose changes are searchable at once, before they are published."""
+
+    def upsert(self, delta: IndexDelta, *, source: SourceVersion | None = None) -> IndexVersion:
+        """Makes the change searchable, all of it at once, and durable where the index is.
+
+        Every document replaces what it was before; of two upserts the later one wins. source:
+        the table state this leads to. Raises InvalidDelta, or IndexNotFound before the first
+        publish.
+        """
+
+    def delete(
+        self, document_ids: Collection[str], *, source: SourceVersion | None = None
+    ) -> IndexVersion:
+        """Takes these documents out at once; ids that are not there change nothing."""
+
+    def flush(self) -> IndexVersion:
+        """Publishes the changes so far as one generation; nothing to publish, nothing is done."""
+
+    def close(self) -> None:
+        """Ends writing; the next writer may begin."""
+
+
+class BrowsableIndex(Protocol):
+    """An index that can be read other than by one question at a time."""
+
+    def search_many(
+        self,
+        queries: NDArray[np.float32],
+        *,
+        k: int,
+        access: Access,
+        where: Filter | None = None,
+    ) -> Matches:
+        """The k nearest to each of float32 (n, dim) queries; passages are read on demand."""
+
+    def count(self) -> tuple[int, int]:
+        """How many documents and how many passages there are."""
+
+    def scan(self, *, after: str | None, limit: int, access: Access | None) -> Page:
+        """The next documents by id, with their passages; `after` None starts at the first.
+
+        access: whose eyes to read with; None is an operator, who sees everything. Raises
+        InvalidQuery for a limit outside 1..MAX_K.
+        """

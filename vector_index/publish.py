@@ -2,262 +2,229 @@
 
 import shutil
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vector_index.checks import check_delta
-from vector_index.disk import link_or_copy, replace_text, sync_folder, sync_tree
-from vector_index.fulltext import dead_share, extend_fulltext
-from vector_index.generation import FULLTEXT, Generation
-from vector_index.kinds import KINDS, KindName, SegmentVectors, choose_kind, min_rows
+from vector_index import disk
+from vector_index.errors import WriteFailed, WriterClosed
+from vector_index.fulltext import extend_fulltext
+from vector_index.generation import (
+    CURRENT,
+    FULLTEXT,
+    GENERATIONS,
+    Generation,
+    kept_generations,
+    number_of,
+    read_current,
+    same_files,
+)
+from vector_index.kinds import SegmentVectors
 from vector_index.manifest import (
+    CHECKSUM,
+    MANIFEST,
+    FileEntry,
     IndexSettings,
     Manifest,
     SegmentEntry,
-    list_files,
+    file_entry,
     write_manifest,
 )
-from vector_index.passages import IndexDelta, SourceVersion
+from vector_index.passages import SourceVersion
 from vector_index.segment import (
+    Content,
     Segment,
-    immutable_files,
+    build_vectors,
+    new_segment_id,
     write_segment,
     write_tombstones,
 )
 
-CURRENT = "CURRENT"
-GENERATIONS = "generations"
-KEPT_GENERATIONS = 2
-# Past either bound the live rows are written into one segment: searches then stay one scan,
-# and deleted text leaves the disk with the generations that still name it.
-MAX_SEGMENTS = 8
-# The same share bounds the deleted passages that full text still stores and counts.
-MAX_DEAD_SHARE = 0.3
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """A segment that is on the disk already. deleted: positions of its dead documents."""
+
+    segment: Segment
+    deleted: NDArray[np.int64]
+    folder: Path
+    files: Mapping[str, FileEntry]
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A segment of the generation being written: an old one's files, or new content."""
+class TextChange:
+    """How the full text of a generation comes from its parent's; parent None begins anew.
 
-    id: str
-    passages: pa.Table
-    documents: pa.Table
-    deleted: NDArray[np.int64]
-    inherited: bool
-    kind: KindName
-    vectors: NDArray[np.float32] | None = None
-
-
-def publish_delta(
-    home: Path,
-    settings: IndexSettings,
-    parent: Generation | None,
-    delta: IndexDelta,
-    source: SourceVersion,
-) -> Path:
-    """Publishes parent plus delta as the next generation and returns its folder.
-
-    The caller holds the writer's lock. After a crash at any point the index is exactly the
-    parent or exactly the new generation.
+    gone: ids of documents to forget. passages: to take in, in place of what their documents had.
     """
-    check_delta(delta, settings.embedder.dim)
-    parts = _parts(settings, parent, delta)
+
+    parent: Generation | None
+    gone: Sequence[str]
+    passages: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A generation to be written."""
+
+    settings: IndexSettings
+    source: SourceVersion
+    sequence: int
+    parent: str | None
+    inherited: Sequence[Inherited]
+    fresh: Sequence[Content]
+    text: TextChange
+
+
+def publish(home: Path, plan: Plan) -> Manifest:
+    """Makes the plan the live generation.
+
+    The caller holds the writer's lock. After a crash at any point the index is exactly what it
+    was or exactly the new generation. Raises WriteFailed when the disk refuses a write.
+    """
     generations = home / GENERATIONS
-    generations.mkdir(parents=True, exist_ok=True)
     draft = generations / f".draft-{uuid.uuid4().hex}"
+    final = None
     try:
-        manifest = _write(draft, settings, parent, parts, delta, source)
-        sync_tree(draft)
+        generations.mkdir(parents=True, exist_ok=True)
+        manifest = _write(draft, plan)
         final = generations / manifest.generation
         draft.rename(final)
-    except BaseException:
+        disk.sync_folder(generations)
+        disk.replace_text(home / CURRENT, manifest.generation)
+    except BaseException as exc:
         shutil.rmtree(draft, ignore_errors=True)
+        if final is not None:
+            if read_current(home) == final.name:
+                raise WriterClosed(f"{final.name} is live, but its name may not be synced") from exc
+            shutil.rmtree(final, ignore_errors=True)
+        if isinstance(exc, OSError):
+            raise WriteFailed(
+                f"index {plan.settings.name!r}: a generation could not be written: {exc}; the "
+                f"one before it goes on serving"
+            ) from exc
         raise
-    sync_folder(generations)
-    replace_text(home / CURRENT, manifest.generation)
-    _prune(generations, keep=manifest)
-    return final
-
-
-def kept_generations(generations: Path) -> list[Path]:
-    """The folders of complete generations, newest first."""
-    if not generations.is_dir():
-        return []
-    entries = (entry for entry in generations.iterdir() if _is_generation(entry))
-    return sorted(entries, key=lambda entry: -_number(entry.name))
-
-
-def next_number(generations: Path) -> int:
-    """One more than any generation that was ever completed here and is still kept."""
-    return max((_number(entry.name) for entry in kept_generations(generations)), default=0) + 1
-
-
-def segment_kind(wanted: KindName | Literal["auto"], rows: int, dim: int) -> KindName:
-    """How a segment of so many vectors is stored in an index of the wanted kind.
-
-    `flat` where the kind cannot train on so few rows; the manifest says it for each segment.
-    """
-    if wanted == "auto":
-        return choose_kind(rows, dim, memory_bytes=None).kind
-    return wanted if rows >= min_rows(wanted) else "flat"
-
-
-def _parts(settings: IndexSettings, parent: Generation | None, delta: IndexDelta) -> list[_Part]:
-    replaced = delta.documents["document_id"].to_pylist()
-    gone = pa.array([*replaced, *sorted(delta.removed)], pa.string())
-    parts = [_inherit(segment, gone) for segment in parent.segments] if parent else []
-    parts = [part for part in parts if len(part.deleted) < part.documents.num_rows]
-    fresh = _Part(
-        id=uuid.uuid4().hex[:12],
-        passages=delta.passages,
-        documents=delta.documents,
-        deleted=np.empty(0, np.int64),
-        inherited=False,
-        kind=segment_kind(settings.kind, *delta.vectors.shape),
-        vectors=delta.vectors,
-    )
-    if parent is not None and _needs_merge(parts):
-        return [_merge(settings, parent, parts, fresh)]
-    return [*parts, fresh] if delta.documents.num_rows or not parts else parts
-
-
-def _inherit(segment: Segment, gone: pa.Array) -> _Part:
-    deleted = segment.without(gone)
-    return _Part(
-        segment.id, segment.passages, segment.documents, deleted, True, segment.vectors.kind
-    )
-
-
-def _needs_merge(parts: list[_Part]) -> bool:
-    dead = sum(len(part.deleted) for part in parts)
-    total = sum(part.documents.num_rows for part in parts)
-    return len(parts) >= MAX_SEGMENTS or (total > 0 and dead / total > MAX_DEAD_SHARE)
-
-
-def _merge(settings: IndexSettings, parent: Generation, parts: list[_Part], fresh: _Part) -> _Part:
-    """Everything live in the inherited parts, and the fresh part, as one new part."""
-    by_id = {segment.id: segment for segment in parent.segments}
-    tables, documents, vectors = [], [], []
-    for part in parts:
-        old = by_id[part.id]
-        survivor = replace(old, deleted=part.deleted)
-        live = survivor.live
-        rows = np.arange(old.vectors.count) if live is None else np.flatnonzero(live)
-        tables.append(old.passages.take(pa.array(rows)))
-        documents.append(survivor.live_documents)
-        vectors.append(old.vectors.reconstruct(rows))
-    assert fresh.vectors is not None
-    merged = np.concatenate([*vectors, fresh.vectors])
-    return _Part(
-        id=fresh.id,
-        passages=pa.concat_tables([*tables, fresh.passages]),
-        documents=pa.concat_tables([*documents, fresh.documents]),
-        deleted=fresh.deleted,
-        inherited=False,
-        kind=segment_kind(settings.kind, *merged.shape),
-        vectors=merged,
-    )
-
-
-def _write(
-    draft: Path,
-    settings: IndexSettings,
-    parent: Generation | None,
-    parts: list[_Part],
-    delta: IndexDelta,
-    source: SourceVersion,
-) -> Manifest:
-    draft.mkdir()
-    for part in parts:
-        _write_part(draft, parent, part)
-    _write_fulltext(draft / FULLTEXT, parent, parts, delta)
-    entries = tuple(
-        SegmentEntry(p.id, p.kind, p.passages.num_rows, p.documents.num_rows, len(p.deleted))
-        for p in parts
-    )
-    manifest = Manifest(
-        format_version=2,
-        number=next_number(draft.parent),
-        parent=parent.manifest.generation if parent else None,
-        created_at=datetime.now(UTC),
-        settings=settings,
-        source=source,
-        segments=entries,
-        passages=sum(_count_live(part) for part in parts),
-        documents=sum(entry.documents - entry.deleted for entry in entries),
-        files=list_files(draft),
-    )
-    write_manifest(manifest, draft)
     return manifest
 
 
-def _write_part(draft: Path, parent: Generation | None, part: _Part) -> None:
-    if part.inherited:
-        assert parent is not None
-        for path in immutable_files(parent.folder, part.id):
-            link_or_copy(path, draft / path.relative_to(parent.folder))
-    else:
-        assert part.vectors is not None
-        vectors = KINDS[part.kind].build(part.vectors, like=_trained(parent, part.kind))
-        write_segment(draft, part.id, vectors, part.passages, part.documents)
-    write_tombstones(draft, part.id, part.deleted)
+def prune(home: Path, *, live: Manifest, kept: int, pinned: frozenset[str] = frozenset()) -> None:
+    """Removes drafts of crashed writers and generations past the newest `kept`.
 
-
-def _trained(parent: Generation | None, kind: KindName) -> SegmentVectors | None:
-    """The largest segment of that kind: its training can serve the next ones too."""
-    of_kind = [s.vectors for s in parent.segments if s.vectors.kind == kind] if parent else []
-    return max(of_kind, key=lambda vectors: vectors.count, default=None)
-
-
-def _write_fulltext(
-    folder: Path, parent: Generation | None, parts: list[_Part], delta: IndexDelta
-) -> None:
-    gone = [*delta.documents["document_id"].to_pylist(), *sorted(delta.removed)]
-    if parent is None:
-        extend_fulltext(folder, parent=None, passages=delta.passages, gone=())
-    elif dead_share(parent.folder / FULLTEXT) > MAX_DEAD_SHARE:
-        live = pa.concat_tables([_live_table(part) for part in parts])
-        extend_fulltext(folder, parent=None, passages=live, gone=())
-    else:
-        extend_fulltext(folder, parent=parent.folder / FULLTEXT, passages=delta.passages, gone=gone)
-
-
-def _count_live(part: _Part) -> int:
-    """Counted on the keys: the passages' text is not touched."""
-    return int(part.passages.num_rows) if not len(part.deleted) else pc.sum(_is_live(part)).as_py()
-
-
-def _live_table(part: _Part) -> pa.Table:
-    return part.passages.filter(_is_live(part)) if len(part.deleted) else part.passages
-
-
-def _is_live(part: _Part) -> pa.ChunkedArray:
-    gone = part.documents["document_id"].take(pa.array(part.deleted)).combine_chunks()
-    return pc.invert(pc.is_in(part.passages["document_id"], value_set=gone))
-
-
-def _prune(generations: Path, *, keep: Manifest) -> None:
-    """Removes drafts of crashed writers and generations older than the kept ones.
-
-    Readers that still map an old file keep it until they let go: the kernel holds the inode.
+    The live one, its parent and the pinned names stay. Readers that still map a removed file
+    keep it until they let go: the kernel holds the inode.
     """
-    kept = {keep.generation, keep.parent}
-    kept |= {entry.name for entry in kept_generations(generations)[:KEPT_GENERATIONS]}
-    for entry in generations.iterdir():
-        if entry.name not in kept:
+    names = {live.generation, *pinned}
+    names |= {entry.name for entry in kept_generations(home)[:kept]}
+    if live.parent is not None and kept > 1:
+        names.add(live.parent)
+    for entry in (home / GENERATIONS).iterdir():
+        if entry.name not in names:
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def _is_generation(entry: Path) -> bool:
-    return entry.is_dir() and entry.name.split("-", 1)[0].isdigit()
+def next_number(home: Path) -> int:
+    """One more than any generation that was ever completed here and is still kept."""
+    return max((number_of(entry.name) for entry in kept_generations(home)), default=0) + 1
 
 
-def _number(name: str) -> int:
-    return int(name.split("-", 1)[0])
+def _write(draft: Path, plan: Plan) -> Manifest:
+    draft.mkdir()
+    linked = _link(draft, plan.inherited)
+    for part in plan.inherited:
+        write_tombstones(draft, part.segment.id, part.deleted)
+    entries = [*map(_entry, plan.inherited)]
+    like = _largest(plan.inherited)
+    for content in plan.fresh:
+        segment_id = new_segment_id()
+        vectors = build_vectors(content.vectors, plan.settings.kind, like=like)
+        write_segment(
+            draft,
+            segment_id,
+            documents=content.documents,
+            passages=content.passages,
+            vectors=vectors,
+        )
+        write_tombstones(draft, segment_id, np.empty(0, np.int64))
+        rows, documents = content.passages.num_rows, content.documents.num_rows
+        entries.append(SegmentEntry(segment_id, vectors.kind, rows, documents, 0))
+    linked |= _extend_text(draft, plan.text)
+    written = sync_new(draft, linked)
+    dead_rows = sum(part.segment.count_rows(part.deleted) for part in plan.inherited)
+    manifest = Manifest(
+        format_version=2,
+        number=next_number(draft.parent.parent),
+        parent=plan.parent,
+        created_at=datetime.now(UTC),
+        settings=plan.settings,
+        source=plan.source,
+        sequence=plan.sequence,
+        segments=tuple(entries),
+        passages=sum(entry.passages for entry in entries) - dead_rows,
+        documents=sum(entry.documents - entry.deleted for entry in entries),
+        files={**linked, **written},
+    )
+    write_manifest(manifest, draft)
+    for name in (MANIFEST, CHECKSUM):
+        disk.sync_file(draft / name)
+    disk.sync_folder(draft)
+    return manifest
+
+
+def _link(draft: Path, inherited: Sequence[Inherited]) -> dict[str, FileEntry]:
+    """Links the files of older segments; returns those that need no sync and no hash."""
+    linked: dict[str, FileEntry] = {}
+    for part in inherited:
+        for name, entry in part.files.items():
+            if disk.link_or_copy(part.folder / name, draft / name):
+                linked[name] = entry
+    return linked
+
+
+def _extend_text(draft: Path, change: TextChange) -> dict[str, FileEntry]:
+    """Writes the full text; returns those of its files that are the parent's."""
+    parent = change.parent
+    extend_fulltext(
+        draft / FULLTEXT,
+        parent=None if parent is None else parent.folder / FULLTEXT,
+        passages=change.passages,
+        gone=change.gone,
+    )
+    if parent is None:
+        return {}
+    shared = same_files(parent.manifest, parent.folder, draft)
+    return {name: entry for name, entry in shared.items() if name.startswith(f"{FULLTEXT}/")}
+
+
+def sync_new(folder: Path, linked: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+    """Syncs every folder, and every file that was not linked; returns the entries of these."""
+    written: dict[str, FileEntry] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir():
+            disk.sync_folder(path)
+        elif name not in linked:
+            disk.sync_file(path)
+            written[name] = file_entry(path)
+    disk.sync_folder(folder)
+    return written
+
+
+def _largest(inherited: Sequence[Inherited]) -> SegmentVectors | None:
+    """Whose training a new segment may borrow."""
+    return max((p.segment.vectors for p in inherited), key=lambda v: v.count, default=None)
+
+
+def _entry(part: Inherited) -> SegmentEntry:
+    segment = part.segment
+    return SegmentEntry(
+        segment.id,
+        segment.vectors.kind,
+        segment.vectors.count,
+        segment.documents.num_rows,
+        len(part.deleted),
+    )

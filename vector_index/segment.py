@@ -1,130 +1,191 @@
-"""One immutable segment of a generation: vectors, passages, documents, tombstones."""
+"""One immutable segment of a generation: vectors, passages, documents, and the way between them."""
 
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vector_index.disk import load_array
-from vector_index.filters import Filter
-from vector_index.kinds import KINDS, SegmentVectors
-from vector_index.manifest import IndexSettings, SegmentEntry
-from vector_index.masks import AccessColumns, Columns, Mask
-from vector_index.passages import Access, Passage, passage_from_row
-from vector_index.places import Places, open_places, write_places
+from vector_index.errors import IndexCorrupt
+from vector_index.keys import Keys, open_keys, write_keys
+from vector_index.kinds import KINDS, KindName, SegmentVectors, choose_kind, min_rows
+from vector_index.manifest import FileEntry, IndexSettings, Manifest, SegmentEntry
+from vector_index.rows import PassageRows
 
-_DELETED = "deleted.npy"
+DELETED = "deleted.npy"
+_OWNERS = "owners.npy"
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Segment:
-    """Opened for reading; nothing here changes after construction but caches of derived values.
+    """Opened for reading; every part of it is memory-mapped where its format allows.
 
-    deleted: int64, the positions in `documents` that a later generation replaced or removed.
+    documents: DOCUMENT_SCHEMA. owners: int32 (passages,), ascending: each passage's document.
     """
 
     id: str
     vectors: SegmentVectors
-    passages: pa.Table
+    rows: PassageRows
     documents: pa.Table
-    deleted: NDArray[np.int64]
-    places: Places
-    has_tenant: bool
-    has_groups: bool
+    owners: NDArray[np.int32]
+    keys: Keys
 
-    @cached_property
-    def live(self) -> Mask | None:
-        """Which passages are not tombstoned, bool (rows,); None when all are live."""
-        if not len(self.deleted):
-            return None
-        gone = self.documents["document_id"].take(pa.array(self.deleted))
-        dead = pc.is_in(self.passages["document_id"], value_set=gone.combine_chunks())
-        return np.asarray(~dead.to_numpy().astype(np.bool_))
+    def rows_of(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of these documents, in the order given, int64."""
+        return rows_of(self.owners, documents)
 
-    @cached_property
-    def live_documents(self) -> pa.Table:
-        """The documents table without the tombstoned ones."""
-        keep = np.ones(self.documents.num_rows, np.bool_)
-        keep[self.deleted] = False
-        return self.documents.filter(pa.array(keep))
+    def row_of(self, document: int, ordinal: int) -> int:
+        """The row of one passage of the document at this position, -1 when it has no such one."""
+        rows = self.rows_of(np.array([document]))
+        ordinals = self.rows.table["ordinal"]
+        # Nearly always the passages of a document are numbered from 0.
+        for row in (rows[ordinal : ordinal + 1], rows):
+            for candidate in row.tolist():
+                if ordinals[candidate].as_py() == ordinal:
+                    return int(candidate)
+        return -1
 
-    def visible(self, access: Access) -> Mask:
-        """Which rows this asker may see."""
-        return self._access.mask(access)
+    def count_rows(self, documents: NDArray[np.int64]) -> int:
+        """How many passages these documents have."""
+        first, last = _ranges(self.owners, documents)
+        return int((last - first).sum())
 
-    def satisfying(self, where: Filter) -> Mask:
-        """Which rows satisfy the filter."""
-        return self._columns.mask(where)
 
-    def find(self, document_id: str, ordinal: int) -> int:
-        """The row of a live passage, -1 when it is not here or tombstoned."""
-        row = self.places.find(document_id, ordinal)
-        return row if row >= 0 and (self.live is None or self.live[row]) else -1
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a new segment is made of. vectors: float32 (passages, dim)."""
 
-    def passages_at(self, rows: list[int]) -> list[Passage]:
-        """The passages stored at these rows, in their order."""
-        return [passage_from_row(row) for row in self.passages.take(rows).to_pylist()]
+    documents: pa.Table
+    passages: pa.Table
+    vectors: NDArray[np.float32]
 
-    def without(self, document_ids: pa.Array) -> NDArray[np.int64]:
-        """The tombstones once these documents are gone too, sorted int64."""
-        gone = pc.is_in(self.documents["document_id"], value_set=document_ids)
-        rows = np.flatnonzero(gone.to_numpy().astype(np.bool_))
-        return np.union1d(self.deleted, rows).astype(np.int64)
 
-    @cached_property
-    def _columns(self) -> Columns:
-        return Columns(self.passages["metadata"])
+def new_segment_id() -> str:
+    """A segment's name for life; generations share segments by it."""
+    return uuid.uuid4().hex[:12]
 
-    @cached_property
-    def _access(self) -> AccessColumns:
-        tenant = self.passages["tenant"] if self.has_tenant else None
-        groups = self.passages["allowed_groups"] if self.has_groups else None
-        return AccessColumns(tenant, groups, self.passages.num_rows)
+
+def owners_of(documents: pa.Table, passages: pa.Table) -> NDArray[np.int32]:
+    """int32 (passages,): each passage's position in `documents`."""
+    places = {key: place for place, key in enumerate(documents["document_id"].to_pylist())}
+    owners = (places[key] for key in passages["document_id"].to_pylist())
+    return np.fromiter(owners, np.int32, passages.num_rows)
+
+
+def rows_of(owners: NDArray[np.int32], documents: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows whose owner is one of these documents, document by document."""
+    first, last = _ranges(owners, documents)
+    counts = last - first
+    before = np.cumsum(counts) - counts
+    rows: NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(first - before, counts)
+    return rows
+
+
+def build_vectors(
+    vectors: NDArray[np.float32],
+    kind: KindName | Literal["auto"],
+    *,
+    like: SegmentVectors | None = None,
+) -> SegmentVectors:
+    """The vectors, float32 (n, dim), as the index's kind, or as `flat` where they are too few."""
+    return KINDS[segment_kind(kind, *vectors.shape)].build(vectors, like=like)
+
+
+def segment_kind(kind: KindName | Literal["auto"], rows: int, dim: int) -> KindName:
+    """The kind of a segment of this size in an index of this kind."""
+    if kind == "auto":
+        return choose_kind(rows, dim, memory_bytes=None).kind
+    return kind if rows >= min_rows(kind) else "flat"
 
 
 def write_segment(
-    folder: Path, segment_id: str, vectors: SegmentVectors, passages: pa.Table, documents: pa.Table
+    folder: Path,
+    segment_id: str,
+    *,
+    documents: pa.Table,
+    passages: pa.Table,
+    vectors: SegmentVectors,
 ) -> None:
-    """Writes a new segment's immutable files into a generation's folder."""
+    """Writes a new segment's immutable files into a generation's folder.
+
+    Raises IndexCorrupt when what is read back is not what was written: a full disk can cut
+    FAISS's file short without an error.
+    """
     home = folder / "segments" / segment_id
     home.mkdir(parents=True)
-    vectors.write(home)
     (folder / "passages").mkdir(exist_ok=True)
+    vectors.write(home)
+    np.save(home / _OWNERS, owners_of(documents, passages), allow_pickle=False)
+    write_keys(home, documents["document_id"].to_pylist())
     _write_arrow(folder / "passages" / f"{segment_id}.arrow", passages)
     _write_arrow(folder / "passages" / f"{segment_id}.documents.arrow", documents)
-    write_places(folder / "passages" / f"{segment_id}.places.npy", passages)
+    _read_back(home, vectors)
 
 
 def write_tombstones(folder: Path, segment_id: str, deleted: NDArray[np.int64]) -> None:
     """Writes the one part of a segment that differs between generations."""
-    np.save(folder / "segments" / segment_id / _DELETED, deleted, allow_pickle=False)
-
-
-def immutable_files(folder: Path, segment_id: str) -> list[Path]:
-    """The files of a segment that every later generation shares."""
     home = folder / "segments" / segment_id
-    inner = [path for path in home.iterdir() if path.name != _DELETED]
-    return [*inner, *(folder / "passages").glob(f"{segment_id}.*")]
+    home.mkdir(parents=True, exist_ok=True)
+    np.save(home / DELETED, deleted, allow_pickle=False)
+
+
+def read_tombstones(folder: Path, segment_id: str) -> NDArray[np.int64]:
+    """The positions of a segment's documents that are dead in this generation, ascending."""
+    return load_array(folder / "segments" / segment_id / DELETED)
+
+
+def immutable_files(manifest: Manifest, segment_id: str) -> Mapping[str, FileEntry]:
+    """The files of a segment that every later generation shares."""
+    mine = (f"segments/{segment_id}/", f"passages/{segment_id}.")
+    return {
+        name: entry
+        for name, entry in manifest.files.items()
+        if name.startswith(mine) and not name.endswith(f"/{DELETED}")
+    }
 
 
 def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> Segment:
     """Opens a segment memory-mapped; checksums have been verified by then."""
     home = folder / "segments" / entry.id
+    documents = _read_arrow(folder / "passages" / f"{entry.id}.documents.arrow")
     passages = _read_arrow(folder / "passages" / f"{entry.id}.arrow")
+    owners = load_array(home / _OWNERS, is_mapped=True)
     return Segment(
         id=entry.id,
         vectors=KINDS[entry.kind].open(home),
-        passages=passages,
-        documents=_read_arrow(folder / "passages" / f"{entry.id}.documents.arrow"),
-        deleted=load_array(home / _DELETED),
-        places=open_places(folder / "passages" / f"{entry.id}.places.npy", passages),
-        has_tenant=settings.has_tenant,
-        has_groups=settings.has_groups,
+        rows=PassageRows(passages, settings),
+        documents=documents,
+        owners=owners.view(np.ndarray),
+        keys=open_keys(home, documents["document_id"]),
     )
+
+
+def _ranges(
+    owners: NDArray[np.int32], documents: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    # Same dtype, or NumPy converts the whole of `owners` on every call.
+    wanted = documents.astype(np.int32)
+    return owners.searchsorted(wanted, "left"), owners.searchsorted(wanted, "right")
+
+
+def _read_back(home: Path, vectors: SegmentVectors) -> None:
+    if not vectors.count:
+        return
+    last = np.array([vectors.count - 1])
+    try:
+        written = KINDS[vectors.kind].open(home)
+        is_whole = written.count == vectors.count and np.array_equal(
+            written.reconstruct(last), vectors.reconstruct(last)
+        )
+    except (RuntimeError, ValueError) as exc:
+        raise IndexCorrupt(f"{home.name}: vectors cannot be read back: {exc}") from exc
+    if not is_whole:
+        raise IndexCorrupt(f"{home.name}: vectors read back differ from those written")
 
 
 def _write_arrow(path: Path, table: pa.Table) -> None:

@@ -1,63 +1,60 @@
 """`headrace index history|rollback|verify`."""
 
 import json as json_module
-from pathlib import Path
+from dataclasses import asdict
 
 from headrace import assembly
 from headrace.settings import load_settings
-from vector_index.manifest import Manifest
-from vector_index.operations import history, rollback, verify
+from vector_index.history import Kept, history, rollback
+from vector_index.verify import verify
 
 
 def run_history(name: str, as_json: bool) -> None:
     """Prints a line a generation, or a JSON array."""
-    settings = load_settings()
-    assembly.index_section(settings, name)
-    live = assembly.published_manifest(settings, name).generation
-    manifests = history(assembly.index_home(settings, name))
-    forms = [_form(manifest, live) for manifest in manifests]
+    kept = history(assembly.published_home(load_settings(), name))
     if as_json:
-        print(json_module.dumps(forms))
+        print(json_module.dumps([_form(one) for one in kept]))
         return
-    for form in forms:
-        mark = "live" if form["live"] else "kept"
-        print(f"{form['number']:>6}  {mark}  table version {form['table_version']}, "
-              f"{form['documents']} documents, {form['created_at']}")  # fmt: skip
+    for one in kept:
+        mark = "live" if one.is_live else "kept"
+        if one.manifest is None:
+            print(f"{one.generation}  {mark}  damaged: {one.problem}")
+            continue
+        manifest = one.manifest
+        print(f"{manifest.number:>6}  {mark}  table version {manifest.source.version}, "
+              f"{manifest.documents} documents, {manifest.created_at.isoformat()}")  # fmt: skip
 
 
 def run_rollback(name: str, number: int, as_json: bool) -> None:
     """Goes back, and says to what."""
-    manifest = rollback(_home(name), number)
+    manifest = rollback(assembly.published_home(load_settings(), name), number)
     if as_json:
-        print(json_module.dumps(_form(manifest, manifest.generation)))
+        print(json_module.dumps(_form(Kept(manifest.generation, True, manifest))))
         return
     print(f"{name}: generation {manifest.generation} is live; the next sync starts from it")
 
 
 def run_verify(name: str, as_json: bool) -> None:
     """Prints what was found right; what is not ends the command with its name."""
-    manifests = verify(_home(name))
-    files = sum(len(manifest.files) for manifest in manifests)
+    report = verify(assembly.published_home(load_settings(), name))
     if as_json:
-        print(json_module.dumps({"generations": len(manifests), "files": files}))
-    else:
-        print(f"{name}: {files} files of {len(manifests)} generations have their SHA-256")
+        print(json_module.dumps(asdict(report)))
+        return
+    print(f"{name}: {report.files} files of {report.generations} generations have their SHA-256")
+    for probe in report.segments:
+        print(f"  segment {probe.segment}, {probe.kind}: recall@10 {probe.recall:.3f} "
+              f"of {probe.probes} stored vectors searched for")  # fmt: skip
 
 
-def _home(name: str) -> Path:
-    settings = load_settings()
-    assembly.index_section(settings, name)
-    assembly.published_manifest(settings, name)
-    return assembly.index_home(settings, name)
-
-
-def _form(manifest: Manifest, live: str) -> dict[str, object]:
+def _form(kept: Kept) -> dict[str, object]:
+    form: dict[str, object] = {"generation": kept.generation, "live": kept.is_live}
+    if kept.manifest is None:
+        return {**form, "damaged": kept.problem}
     return {
-        "number": manifest.number,
-        "generation": manifest.generation,
-        "live": manifest.generation == live,
-        "table_version": manifest.source.version,
-        "documents": manifest.documents,
-        "passages": manifest.passages,
-        "created_at": manifest.created_at.isoformat(),
+        "number": kept.manifest.number,
+        **form,
+        "table_version": kept.manifest.source.version,
+        "documents": kept.manifest.documents,
+        "passages": kept.manifest.passages,
+        "created_at": kept.manifest.created_at.isoformat(),
     }

@@ -1,5 +1,6 @@
 """Indexes and changes small enough to compute by hand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -72,3 +73,26 @@ def four():
             (passage("secret", groups=("board",), kind="class"), unit(1, 0)),
         ]
     )
+
+
+DIM = 16
+
+
+def random_settings(kind="flat", dim=DIM):
+    return replace(settings(kind), embedder=EmbedderIdentity("random", "w", dim))
+
+
+def random_vectors(seed, count, dim=DIM):
+    vectors = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def random_delta(ids, *, seed=0, removed=(), dim=DIM, **metadata):
+    """One passage a document; the vector of a document depends on the seed alone."""
+    passages = [passage(key, **metadata) for key in ids]
+    documents = pa.Table.from_pylist(
+        [{"document_id": key, "document_hash": f"{key}-{seed}"} for key in ids],
+        schema=DOCUMENT_SCHEMA,
+    )
+    vectors = random_vectors(seed, len(ids), dim)
+    return IndexDelta(documents, passages_to_table(passages, COLUMNS), vectors, frozenset(removed))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vector_index.errors import EmbedderMismatch, IndexBusy, IndexCorrupt, SettingsMismatch
-from vector_index.local import LocalIndex, writing
+from vector_index.local import LocalIndex
 
 _spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
 by_hand = importlib.util.module_from_spec(_spec)
@@ -77,8 +77,9 @@ def test_another_kind_is_refused_naming_both(home):
         LocalIndex(home, settings("exact"))
 
 
-def test_a_second_writer_in_another_process_is_refused_at_once(home):
-    with writing(home):
+def test_a_second_writer_in_another_process_is_refused_at_once(home, four):
+    index = LocalIndex(home, settings())
+    with index.writing():
         context = multiprocessing.get_context("spawn")
         with context.Pool(1) as pool:
             assert pool.apply(_try_to_write, (home,)) == "busy"
@@ -92,7 +93,7 @@ def test_vectors_of_unchanged_text_are_handed_back_by_hash(home):
 
 def _try_to_write(home):
     try:
-        with writing(home):
+        with LocalIndex(home, settings()).writing():
             return "wrote"
     except IndexBusy:
         return "busy"

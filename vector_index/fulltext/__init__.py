@@ -4,6 +4,7 @@ The only folder that imports tantivy.
 """
 
 from vector_index.fulltext.memory import MemoryText
+from vector_index.fulltext.postings import Postings
 from vector_index.fulltext.protocol import FullText, Statistics, TextHit, best_first
 from vector_index.fulltext.tantivy_text import (
     TantivyText,
@@ -15,6 +16,7 @@ from vector_index.fulltext.tantivy_text import (
 __all__ = [
     "FullText",
     "MemoryText",
+    "Postings",
     "Statistics",
     "TantivyText",
     "TextHit",
