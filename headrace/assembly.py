@@ -101,8 +101,16 @@ def build_source(settings: Settings, index: str) -> DeltaSource:
 
 def build_index(settings: Settings, name: str, embedder: Embedder) -> LocalIndex:
     """The index as its table has it now, to be written to. Raises PipelineError."""
+    return LocalIndex(index_home(settings, name), table_index_settings(settings, name, embedder))
+
+
+def table_index_settings(settings: Settings, name: str, embedder: Embedder) -> IndexSettings:
+    """What the index is to be made of, with its table's columns as they are now.
+
+    Raises PipelineError.
+    """
     columns = build_source(settings, name).metadata_types()
-    return _index(settings, name, embedder, columns)
+    return _index_settings(settings, name, embedder, columns)
 
 
 def open_index(settings: Settings, name: str, embedder: Embedder) -> LocalIndex:
@@ -113,7 +121,10 @@ def open_index(settings: Settings, name: str, embedder: Embedder) -> LocalIndex:
     manifest = published(index_home(settings, name))
     if manifest is None:
         return build_index(settings, name, embedder)
-    return _index(settings, name, embedder, dict(manifest.settings.metadata_columns))
+    columns = dict(manifest.settings.metadata_columns)
+    return LocalIndex(
+        index_home(settings, name), _index_settings(settings, name, embedder, columns)
+    )
 
 
 def index_home(settings: Settings, name: str) -> Path:
@@ -230,22 +241,19 @@ def _section(sections: Mapping[str, _T], name: str, what: str) -> _T:
     return sections[name]
 
 
-def _index(
+def _index_settings(
     settings: Settings, name: str, embedder: Embedder, columns: dict[str, MetadataType]
-) -> LocalIndex:
-    section = index_section(settings, name)
-    info = embedder.info
-    return LocalIndex(
-        index_home(settings, name),
-        IndexSettings(
-            name=name,
-            kind=section.kind,
-            embedder=EmbedderIdentity(info.id, info.weights_sha256, info.dim),
-            chunking={"max_tokens": section.max_tokens},
-            metadata_columns=columns,
-            has_tenant=section.tenant is not None,
-            has_groups=section.groups is not None,
-        ),
+) -> IndexSettings:
+    section, info = index_section(settings, name), embedder.info
+    return IndexSettings(
+        name=name,
+        kind=section.kind,
+        embedder=EmbedderIdentity(info.id, info.weights_sha256, info.dim),
+        chunking={"max_tokens": section.max_tokens},
+        metadata_columns=columns,
+        has_tenant=section.tenant is not None,
+        has_groups=section.groups is not None,
+        memory_bytes=None if section.memory_mb is None else section.memory_mb * 1_000_000,
     )
 
 

@@ -34,7 +34,10 @@ class SourceSettings(Section):
 
 
 class IndexSection(Section):
-    """Which columns of the source mean what, and how passages are cut, embedded and stored."""
+    """Which columns of the source mean what, and how passages are cut, embedded and stored.
+
+    memory_mb: what the kind `auto` may use for vectors, in 10^6 bytes; None is no limit.
+    """
 
     source: SourceSettings
     embedder: str
@@ -46,6 +49,7 @@ class IndexSection(Section):
     groups: str | None = None
     updated_at: str | None = None
     kind: KindName | Literal["auto"] = "auto"
+    memory_mb: int | None = Field(None, ge=1)
     max_tokens: int = Field(200, ge=16, le=8192)
 
 

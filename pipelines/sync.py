@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker
 from pipelines.delta_source import ColumnMapping, DeltaSource, Snapshot
+from vector_index import building
+from vector_index.generation import published
 from vector_index.local import LocalIndex
+from vector_index.manifest import IndexSettings
 from vector_index.passages import (
     DOCUMENT_SCHEMA,
     IndexDelta,
@@ -56,8 +60,8 @@ def sync(
     snapshot = source.snapshot()
     changed = [key for key, value in snapshot.hashes.items() if indexed.get(key) != value]
     removed = frozenset(indexed.keys() - snapshot.hashes.keys())
-    passages = _passages(snapshot, changed, source.mapping, chunk)
     known = index.vectors_by_text(frozenset(changed) & indexed.keys())
+    passages = _passages(snapshot, changed, source.mapping, chunk)
     vectors, embedded = _embed(passages, known, embedder, on_progress)
     delta = IndexDelta(
         documents=_documents(changed, snapshot.hashes),
@@ -67,6 +71,43 @@ def sync(
     )
     version = index.publish(delta, snapshot.source)
     return SyncReport(version, len(changed), len(removed), len(passages), embedded, is_noop=False)
+
+
+def rebuild(
+    source: DeltaSource,
+    home: Path,
+    settings: IndexSettings,
+    embedder: Embedder,
+    chunk: Chunker,
+    *,
+    on_progress: Progress | None = None,
+) -> SyncReport:
+    """Builds the table's index anew under `settings` beside the live one, then switches to it.
+
+    The live generation serves until the new one is complete, and is kept for a rollback. Stored
+    vectors are used again only where the same embedder made them of the same text. on_progress
+    and errors as `sync`; IndexNotFound where nothing has been published.
+    """
+    snapshot = source.snapshot()
+    keys = list(snapshot.hashes)
+    passages = _passages(snapshot, keys, source.mapping, chunk)
+    vectors, embedded = _embed(passages, _stored(home, settings), embedder, on_progress)
+    content = IndexDelta(
+        documents=_documents(keys, snapshot.hashes),
+        passages=passages_to_table(passages, settings.metadata_columns),
+        vectors=vectors,
+        removed=frozenset(),
+    )
+    version = building.rebuild(home, settings, content=(content, snapshot.source))
+    return SyncReport(version, len(keys), 0, len(passages), embedded, is_noop=False)
+
+
+def _stored(home: Path, settings: IndexSettings) -> Mapping[str, NDArray[np.float32]]:
+    manifest = published(home)
+    if manifest is None or manifest.settings.embedder != settings.embedder:
+        return {}
+    index = LocalIndex(home, manifest.settings)
+    return index.vectors_by_text(frozenset(index.documents()))
 
 
 def _documents(changed: list[str], hashes: Mapping[str, str]) -> pa.Table:

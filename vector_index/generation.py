@@ -63,7 +63,7 @@ def open_current(
         return known if name is not None else None
     generation = _open_named(home, name, known)
     if settings is not None:
-        check_settings(generation.manifest.settings, settings, home)
+        check_settings(generation.manifest.settings, settings)
     return generation
 
 
@@ -156,10 +156,13 @@ def not_found_in(home: Path) -> IndexNotFound:
     return IndexNotFound(f"there is no index in {home}; publish to it first")
 
 
-def check_settings(built: IndexSettings, asked: IndexSettings, home: Path) -> None:
-    """Raises EmbedderMismatch or SettingsMismatch, naming both, unless the two are equal."""
+def check_settings(built: IndexSettings, asked: IndexSettings) -> None:
+    """Raises EmbedderMismatch or SettingsMismatch, naming both, unless the two are equal.
+
+    The memory budget may differ: each segment says for itself how it is stored.
+    """
     old, new = built.embedder, asked.embedder
-    fix = f"remove {home} and run `headrace index sync {asked.name}` to rebuild"
+    fix = f"run `headrace index rebuild {asked.name}`"
     if old != new:
         raise EmbedderMismatch(
             f"index {built.name!r} was built by {old.id} (dim {old.dim}, weights "
@@ -168,7 +171,7 @@ def check_settings(built: IndexSettings, asked: IndexSettings, home: Path) -> No
         )
     for field in dataclasses.fields(built):
         was, is_now = getattr(built, field.name), getattr(asked, field.name)
-        if was != is_now:
+        if was != is_now and field.name != "memory_bytes":
             raise SettingsMismatch(
                 f"index {built.name!r} was built with {field.name} {was!r}, "
                 f"now asked for {is_now!r}; {fix}"

@@ -28,11 +28,12 @@ CHECKSUM = "manifest.json.sha256"
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """What an index is made of; a change of any of these needs a rebuild.
+    """What an index is made of; a change of any of these but memory_bytes needs a rebuild.
 
     kind: how segments store their vectors; `auto` decides for each by its size.
     chunking: the splitter's parameters by name, recorded as they are.
-    tenant_column, groups_column: whether rows are restricted by tenant and by group.
+    has_tenant, has_groups: whether rows are restricted by tenant and by group.
+    memory_bytes: what `auto` may use for vectors, None for no limit; holds for new segments.
     """
 
     name: str
@@ -43,6 +44,7 @@ class IndexSettings:
     has_tenant: bool
     has_groups: bool
     metric: Literal["cosine"] = "cosine"
+    memory_bytes: int | None = None
 
     def may_see(self, passage: Passage, access: Access) -> bool:
         """Whether the asker may see the passage, in an index of these settings."""

@@ -152,7 +152,7 @@ def run_merge(job: MergeJob) -> None:
         segment.rows.table.take(pa.array(kept))
         for (segment, _), kept in zip(parts, rows, strict=True)
     ]
-    kind = segment_kind(manifest.settings.kind, sum(map(len, rows)), manifest.settings.embedder.dim)
+    kind = segment_kind(manifest.settings, sum(map(len, rows)), of=manifest.passages).kind
     sources = [segment.vectors for segment, _ in parts]
     vectors = merge_vectors(list(zip(sources, rows, strict=True)), kind)
     table = pa.concat_tables(documents)

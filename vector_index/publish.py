@@ -139,9 +139,11 @@ def _write(draft: Path, plan: Plan) -> Manifest:
         write_tombstones(draft, part.segment.id, part.deleted)
     entries = [*map(_entry, plan.inherited)]
     like = _largest(plan.inherited)
+    rows_in_all = sum(part.segment.vectors.count for part in plan.inherited)
+    rows_in_all += sum(len(content.vectors) for content in plan.fresh)
     for content in plan.fresh:
         segment_id = new_segment_id()
-        vectors = build_vectors(content.vectors, plan.settings.kind, like=like)
+        vectors = build_vectors(content.vectors, plan.settings, of=rows_in_all, like=like)
         write_segment(
             draft,
             segment_id,

@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from vector_index.disk import load_array
 from vector_index.errors import IndexCorrupt
 from vector_index.keys import Keys, open_keys, write_keys
-from vector_index.kinds import KINDS, KindName, SegmentVectors, choose_kind, min_rows
+from vector_index.kinds import KINDS, Choice, SegmentVectors, choose_kind, min_rows
 from vector_index.manifest import FileEntry, IndexSettings, Manifest, SegmentEntry
 from vector_index.rows import PassageRows
 
@@ -88,19 +87,28 @@ def rows_of(owners: NDArray[np.int32], documents: NDArray[np.int64]) -> NDArray[
 
 def build_vectors(
     vectors: NDArray[np.float32],
-    kind: KindName | Literal["auto"],
+    settings: IndexSettings,
     *,
+    of: int,
     like: SegmentVectors | None = None,
 ) -> SegmentVectors:
-    """The vectors, float32 (n, dim), as the index's kind, or as `flat` where they are too few."""
-    return KINDS[segment_kind(kind, *vectors.shape)].build(vectors, like=like)
+    """The vectors, float32 (n, dim), of a segment that holds n of an index's `of` rows."""
+    return KINDS[segment_kind(settings, len(vectors), of=of).kind].build(vectors, like=like)
 
 
-def segment_kind(kind: KindName | Literal["auto"], rows: int, dim: int) -> KindName:
-    """The kind of a segment of this size in an index of this kind."""
+def segment_kind(settings: IndexSettings, rows: int, *, of: int) -> Choice:
+    """How a segment that holds this many of an index's `of` rows is stored, and why.
+
+    `flat` where the index's kind cannot train on so few rows. `auto` gives every segment the
+    share of the memory budget that it has of the rows.
+    """
+    dim, kind, budget = settings.embedder.dim, settings.kind, settings.memory_bytes
     if kind == "auto":
-        return choose_kind(rows, dim, memory_bytes=None).kind
-    return kind if rows >= min_rows(kind) else "flat"
+        share = None if budget is None else budget * rows // max(of, 1)
+        return choose_kind(rows, dim, memory_bytes=share)
+    if rows < min_rows(kind):
+        return Choice("flat", f"{rows:,} x {dim}: {kind} needs {min_rows(kind)} rows to train on.")
+    return Choice(kind, "as configured")
 
 
 def write_segment(

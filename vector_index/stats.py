@@ -7,16 +7,20 @@ from pathlib import Path
 from vector_index.generation import GENERATIONS, is_generation, kept_generations
 from vector_index.layer import Layer
 from vector_index.manifest import Manifest, read_manifest
-from vector_index.segment import immutable_files
+from vector_index.segment import immutable_files, segment_kind
 from vector_index.view import View
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentStats:
-    """One segment. size_bytes: its files, vectors and text. dead_passages: not searched."""
+    """One segment. size_bytes: its files, vectors and text. dead_passages: not searched.
+
+    reason: why it is stored as `kind`, or would be stored as another if it were written now.
+    """
 
     id: str
     kind: str
+    reason: str
     documents: int
     passages: int
     dead_documents: int
@@ -68,19 +72,23 @@ def read_stats(home: Path, view: View) -> IndexStats:
 
 
 def _segments(view: View, sizes: dict[str, int]) -> Iterator[SegmentStats]:
-    for part in view.parts:
-        if isinstance(part, Layer):
-            segment = part.segment
-            dead = part.deaths.positions(view.version.sequence)
-            yield SegmentStats(
-                id=segment.id,
-                kind=segment.vectors.kind,
-                documents=segment.documents.num_rows,
-                passages=segment.vectors.count,
-                dead_documents=len(dead),
-                dead_passages=segment.count_rows(dead),
-                size_bytes=sizes.get(segment.id, 0),
-            )
+    layers = [part for part in view.parts if isinstance(part, Layer)]
+    in_segments = sum(layer.segment.vectors.count for layer in layers)
+    for part in layers:
+        segment = part.segment
+        dead = part.deaths.positions(view.version.sequence)
+        choice = segment_kind(view.settings, segment.vectors.count, of=in_segments)
+        again = "" if choice.kind == segment.vectors.kind else f"{choice.kind} if written now: "
+        yield SegmentStats(
+            id=segment.id,
+            kind=segment.vectors.kind,
+            reason=again + choice.reason,
+            documents=segment.documents.num_rows,
+            passages=segment.vectors.count,
+            dead_documents=len(dead),
+            dead_passages=segment.count_rows(dead),
+            size_bytes=sizes.get(segment.id, 0),
+        )
 
 
 def _segment_sizes(manifest: Manifest) -> dict[str, int]:

@@ -68,10 +68,10 @@ class IndexWriter(Reading):
     def _begin(self, settings: IndexSettings | None, opened: Generation | None) -> None:
         self._view: View | None = None
         generation = open_current(self._home, settings, known=opened)
-        if generation is not None:
-            settings = generation.manifest.settings
         if settings is None:
-            raise not_found_in(self._home)
+            if generation is None:
+                raise not_found_in(self._home)
+            settings = generation.manifest.settings
         self._settings = settings
         self._merging = Merging(settings, in_process_rows=self._options.in_process_rows)
         self._logs = Logs(self._home, settings, is_synced=self._options.is_synced)

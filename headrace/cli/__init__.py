@@ -54,12 +54,28 @@ def serve() -> None:
     run_serve()
 
 
+@index.command("create")
+def index_create(name: str, json: Json = False) -> None:
+    """Make an index that holds nothing yet."""
+    from headrace.cli.indexes import run_create
+
+    run_create(name, json)
+
+
 @index.command("sync")
 def index_sync(name: str, json: Json = False) -> None:
     """Make an index equal to its table, embedding only what changed."""
     from headrace.cli.indexes import run_sync
 
     run_sync(name, json)
+
+
+@index.command("rebuild")
+def index_rebuild(name: str, json: Json = False) -> None:
+    """Build an index anew under changed settings beside the live one, and switch to it."""
+    from headrace.cli.indexes import run_rebuild
+
+    run_rebuild(name, json)
 
 
 @index.command("search")
@@ -85,6 +101,27 @@ def index_status(name: str, json: Json = False) -> None:
     run_status(name, json)
 
 
+@index.command("stats")
+def index_stats(name: str, json: Json = False) -> None:
+    """Show what an index consists of: segments, their kinds and why, sizes."""
+    from headrace.cli.contents import run_stats
+
+    run_stats(name, json)
+
+
+@index.command("scan")
+def index_scan(
+    name: str,
+    after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
+    limit: Annotated[int, typer.Option(help="Documents to show.")] = 20,
+    json: Json = False,
+) -> None:
+    """Page through the documents you may see, in the order of their ids."""
+    from headrace.cli.contents import run_scan
+
+    run_scan(name, after, limit, json)
+
+
 @index.command("history")
 def index_history(name: str, json: Json = False) -> None:
     """List the kept generations, newest first."""
@@ -103,7 +140,7 @@ def index_rollback(name: str, generation: int, json: Json = False) -> None:
 
 @index.command("verify")
 def index_verify(name: str, json: Json = False) -> None:
-    """Hash every file of every kept generation."""
+    """Hash every file of every kept generation, and measure the recall of the live one."""
     from headrace.cli.generations import run_verify
 
     run_verify(name, json)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json as json_module
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
@@ -9,9 +12,10 @@ from headrace import assembly
 from headrace.cli.ask import parse_json
 from headrace.cli.progress import bar
 from headrace.settings import Settings, load_settings
-from pipelines.sync import SyncReport, sync
+from pipelines.sync import Progress, SyncReport, rebuild, sync
 from rag_chain.question import check_question
 from rag_chain.retrieval import Lookup, Retriever
+from vector_index.building import create
 from vector_index.checks import check_k
 from vector_index.filters import parse_filter
 from vector_index.query import check_query_type
@@ -21,11 +25,7 @@ def run_sync(name: str, as_json: bool) -> None:
     """Syncs the index and prints what was done."""
     settings = load_settings()
     assembly.index_section(settings, name)
-    report = sync_with_bar(settings, name)
-    if as_json:
-        print(json_module.dumps(_report_form(report)))
-    else:
-        print(describe(report))
+    _print_report(sync_with_bar(settings, name), as_json)
 
 
 def run_status(name: str, as_json: bool) -> None:
@@ -71,19 +71,55 @@ def run_search(
         print(f"{hit.score:.3f}  {hit.passage.document_id}  {hit.passage.text[:80]!r}")
 
 
+def run_create(name: str, as_json: bool) -> None:
+    """Publishes an empty generation, which `sync` then fills."""
+    settings = load_settings()
+    embedder = assembly.build_embedder(settings, assembly.index_section(settings, name).embedder)
+    made = assembly.table_index_settings(settings, name, embedder)
+    before_any = replace(assembly.build_source(settings, name).version(), version=-1)
+    version = create(assembly.index_home(settings, name), made, before_any)
+    if as_json:
+        print(json_module.dumps({"index": name, "generation": version.generation}))
+    else:
+        print(f"{name}: empty; `headrace index sync {name}` fills it")
+
+
+def run_rebuild(name: str, as_json: bool) -> None:
+    """Builds the index anew under the settings in force, and switches to it."""
+    settings = load_settings()
+    home = assembly.published_home(settings, name)
+    embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
+    with _embedding_bar() as on_progress:
+        report = rebuild(
+            assembly.build_source(settings, name),
+            home,
+            assembly.table_index_settings(settings, name, embedder),
+            embedder,
+            assembly.build_chunker(settings, name, embedder),
+            on_progress=on_progress,
+        )
+    _print_report(report, as_json)
+
+
 def sync_with_bar(settings: Settings, name: str) -> SyncReport:
     """Syncs behind a progress bar of texts embedded."""
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
-    columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with bar(*columns) as shown:
-        task = shown.add_task("embed", total=None)
+    with _embedding_bar() as on_progress:
         return sync(
             assembly.build_source(settings, name),
             assembly.build_index(settings, name, embedder),
             embedder,
             assembly.build_chunker(settings, name, embedder),
-            on_progress=lambda done, total: shown.update(task, completed=done, total=total),
+            on_progress=on_progress,
         )
+
+
+@contextmanager
+def _embedding_bar() -> Iterator[Progress]:
+    columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with bar(*columns) as shown:
+        task = shown.add_task("embed", total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 def describe(report: SyncReport) -> str:
@@ -94,6 +130,10 @@ def describe(report: SyncReport) -> str:
         f"{report.version.index}: {report.changed} documents changed, {report.removed} removed, "
         f"{report.embedded} texts embedded, generation {report.version.generation}"
     )
+
+
+def _print_report(report: SyncReport, as_json: bool) -> None:
+    print(json_module.dumps(_report_form(report)) if as_json else describe(report))
 
 
 def _report_form(report: SyncReport) -> dict[str, object]:

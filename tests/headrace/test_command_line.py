@@ -71,6 +71,40 @@ def test_an_index_shows_its_generations_and_goes_back_to_one(synced_workspace):
     assert (refused.returncode, "no generation 99 of 'docs'" in refused.stderr) == (1, True)
 
 
+def test_an_index_is_created_empty_filled_paged_through_and_counted(workspace):
+    run = workspace.run
+    created = run("index", "create", "docs")
+    assert (created.returncode, "docs: empty" in created.stdout) == (0, True), created.stderr
+    assert json.loads(run("index", "stats", "docs", "--json").stdout)["documents"] == 0
+    assert json.loads(run("index", "status", "docs", "--json").stdout)["lag_versions"] == 1
+    again = run("index", "create", "docs")
+    assert (again.returncode, "there is an index in" in again.stderr) == (1, True)
+    assert run("index", "sync", "docs").returncode == 0
+    stats = json.loads(run("index", "stats", "docs", "--json").stdout)
+    assert (stats["documents"], stats["segments"][0]["kind"]) == (3, "flat")
+    assert "exact scan" in stats["segments"][0]["reason"]
+    first = json.loads(run("index", "scan", "docs", "--limit", "2", "--json").stdout)
+    rest = run("index", "scan", "docs", "--after", first["next"], "--json").stdout
+    pages = [first, json.loads(rest)]
+    found = [document["document_id"] for page in pages for document in page["documents"]]
+    assert found == ["csv", "json", "threading"]
+    assert pages[1]["next"] is None
+
+
+def test_a_change_of_settings_is_refused_by_a_sync_and_made_by_a_rebuild(synced_workspace):
+    changed = {"HEADRACE_INDEXES__DOCS__MAX_TOKENS": "16"}
+    refused = synced_workspace.run("index", "sync", "docs", **changed)
+    assert (refused.returncode, "`headrace index rebuild docs`" in refused.stderr) == (1, True)
+    rebuilt = synced_workspace.run("index", "rebuild", "docs", "--json", **changed)
+    report = json.loads(rebuilt.stdout)
+    assert report["passages"] > 3
+    assert report["embedded"] > 0
+    assert synced_workspace.run("index", "sync", "docs", **changed).returncode == 0
+    # And the old one is a rollback away.
+    assert synced_workspace.run("index", "rollback", "docs", "1").returncode == 0
+    assert synced_workspace.run("index", "sync", "docs").returncode == 0
+
+
 def test_index_search_by_words_or_both_and_refuses_another_type(synced):
     search = ("index", "search", "docs", "DictReader", "--json", "--type")
     words = json.loads(synced.run(*search, "full_text").stdout)["hits"]

@@ -1,6 +1,7 @@
 """A real Delta table, a real index; the hashing embedder keeps count of what it embeds."""
 
 import shutil
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -10,7 +11,8 @@ from llm_endpoint.embedding.hashing import HashingEmbedder
 from pipelines.chunking import token_chunker
 from pipelines.delta_source import ColumnMapping, DeltaSource
 from pipelines.errors import BadKeys, SchemaMismatch, TableNotFound
-from pipelines.sync import sync
+from pipelines.sync import rebuild, sync
+from vector_index.errors import EmbedderMismatch
 from vector_index.local import LocalIndex
 from vector_index.manifest import IndexSettings
 from vector_index.passages import Access, EmbedderIdentity
@@ -22,8 +24,8 @@ STAFF = Access("acme", frozenset({"staff"}))
 class CountingEmbedder(HashingEmbedder):
     """The hashing embedder, with a record of every text it was given."""
 
-    def __init__(self):
-        super().__init__(64)
+    def __init__(self, dim=64):
+        super().__init__(dim)
         self.texts = []
 
     def embed_passages(self, texts, *, on_progress=None):
@@ -170,6 +172,30 @@ def test_a_table_that_no_longer_fits_is_refused_and_the_old_generation_still_ans
     query = embedder.embed_queries(["original words about number 7"])[0]
     found = index.search(query, k=1, access=STAFF)
     assert (found.hits[0].passage.document_id, found.version) == ("7", before)
+
+
+def test_a_rebuild_equals_the_table_and_embeds_only_what_the_same_embedder_has_not(
+    world, table, tmp_path
+):
+    embedder, index, run = world
+    run()
+    upsert(table, rows(["new"]))
+    embedder.texts.clear()
+    source, chunk = DeltaSource(table, MAPPING), token_chunker(None, 50)
+    hnsw = replace(index.settings, kind="hnsw")
+    report = rebuild(source, tmp_path / "index", hnsw, embedder, chunk)
+    assert (report.changed, report.embedded, len(embedder.texts)) == (101, 1, 1)
+    rebuilt = LocalIndex(tmp_path / "index", hnsw)
+    assert rebuilt.documents().keys() == {*(str(i) for i in range(100)), "new"}
+    assert rebuilt.version().source == source.version()
+    other = CountingEmbedder(32)
+    info = other.info
+    identity = EmbedderIdentity(info.id, info.weights_sha256, info.dim)
+    report = rebuild(source, tmp_path / "index", replace(hnsw, embedder=identity), other, chunk)
+    assert report.embedded == len(other.texts) == 101
+    with pytest.raises(EmbedderMismatch, match="`headrace index rebuild docs`"):
+        index.refresh()
+    assert len(index.documents()) == 100
 
 
 def test_a_missing_table_and_a_missing_column_are_named(table, tmp_path):

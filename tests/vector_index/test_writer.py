@@ -2,6 +2,7 @@
 
 import importlib.util
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +278,25 @@ def test_small_segments_of_a_trained_kind_are_flat_and_say_so(tmp_path):
         assert [s.kind for s in writer.stats().segments] == ["flat", "ivf_flat"]
     with IndexWriter(tmp_path / "docs", settings) as writer:
         assert found(writer, random_vectors(1, 2990)[7], k=1) == ["doc-17"]
+
+
+def test_auto_keeps_to_the_memory_budget_and_a_merge_to_that_of_the_day(tmp_path):
+    settings = replace(random_settings("auto"), memory_bytes=2500 * 16 * 4)
+    home = tmp_path / "docs"
+    with IndexWriter(home, settings) as writer:
+        writer.publish(random_delta(keys(0, 2500)), source())
+        (segment,) = writer.stats().segments
+        assert (segment.kind, "exact scan" in segment.reason) == ("flat", True)
+    less = replace(settings, memory_bytes=5000 * (16 + 8))
+    with IndexWriter(home, less) as writer:
+        writer.publish(random_delta(keys(2500, 5000), seed=1), source(1))
+        old, new = writer.stats().segments
+        assert (old.kind, new.kind) == ("flat", "ivf_sq8")
+        assert old.reason.startswith("ivf_sq8 if written now: ")
+        writer.merge_now()
+        (segment,) = writer.stats().segments
+        assert (segment.kind, segment.passages) == ("ivf_sq8", 5000)
+    assert LocalIndex(home, settings).version().number == 3
 
 
 def test_an_index_of_kind_auto_opens_again(tmp_path):
