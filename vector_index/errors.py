@@ -11,7 +11,10 @@ VectorIndexError
 ├── IndexCorrupt          a file's checksum or shape differs from its manifest
 ├── EmbedderMismatch      the index was built by another embedder or dimension
 ├── SettingsMismatch      the index was built with another kind, chunking or set of columns
-└── FullTextFailed        the full text of a generation could not be written
+├── FullTextFailed        the full text of a generation could not be written
+├── GpuUnavailable        a GPU was asked for and none can be used
+└── DeviceFailed          a card refused a copy or a search; the segment on the CPU can answer
+    └── DeviceFull        a copy would exceed the memory budget of the card
 """
 
 
@@ -73,3 +76,15 @@ class SettingsMismatch(VectorIndexError):
 
 class FullTextFailed(VectorIndexError):
     """The full text could not be written: no space, no rights, or a damaged parent."""
+
+
+class GpuUnavailable(VectorIndexError):
+    """There is no such card, or no FAISS that can use it."""
+
+
+class DeviceFailed(VectorIndexError):
+    """A card could not make a copy or answer a search."""
+
+
+class DeviceFull(DeviceFailed):
+    """The memory that a card may use for copies is taken."""
