@@ -83,12 +83,12 @@ class FaissGpu:
         )
 
     def graph(self, vectors: NDArray[np.float32]) -> Copy:
-        config = faiss.GpuIndexCagraConfig()
+        config = faiss.GpuIndexCagraConfig()  # type: ignore[attr-defined]
         config.device = self._number
         return self._make(
             lambda: Copy(
                 self._graph(vectors, config),
-                lambda breadth: faiss.SearchParametersCagra(itopk_size=breadth),
+                lambda breadth: faiss.SearchParametersCagra(itopk_size=breadth),  # type: ignore[attr-defined]
                 kept=vectors,  # FAISS keeps a raw pointer to what CAGRA was trained on
             )
         )
