@@ -179,7 +179,8 @@ def test_a_closed_device_leaves_its_replicas_answering(opened, flat, caplog):
     gc.collect()
 
 
-def test_the_cpu_build_of_faiss_is_no_gpu_and_the_error_names_what_to_install():
+def test_the_cpu_build_of_faiss_is_no_gpu_and_the_error_names_what_to_install(monkeypatch):
+    monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
     support = gpu_support()
     assert (support.devices, support.has_cuvs) == (0, False)
     with pytest.raises(GpuUnavailable, match=r"CPU build.*pip install faiss-gpu.*faiss-gpu-cuvs"):

@@ -159,8 +159,11 @@ def test_callers_who_were_served_together_are_waited_for(make_worker, watched):
     pair = [worker.submit(handle, VECTORS[i : i + 1], 1, 0) for i in (1, 2)]
     watched.gate.set()
     assert [rows_of(found) for found in (first, *pair)] == [[[0]], [[1]], [[2]]]
-    again = [worker.submit(handle, VECTORS[i : i + 1], 1, 0) for i in (3, 4)]
-    assert [rows_of(found) for found in again] == [[[3]], [[4]]]
+    assert watched.started.acquire(timeout=SOON_S)  # the pair's own call
+    third = worker.submit(handle, VECTORS[3:4], 1, 0)
+    assert not watched.started.acquire(timeout=0.1)
+    fourth = worker.submit(handle, VECTORS[4:5], 1, 0)
+    assert (rows_of(third), rows_of(fourth)) == ([[3]], [[4]])
     assert watched.asked == [(1, 1), (2, 1), (2, 1)]
 
 

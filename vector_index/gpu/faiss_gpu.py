@@ -101,7 +101,8 @@ class FaissGpu:
     def _graph(self, vectors: NDArray[np.float32], config: Any) -> Any:
         # On unit vectors the nearest by distance are the nearest by product, and cuVS knows
         # distance best; scores are computed anew from the originals anyhow.
-        index = faiss.GpuIndexCagra(self._resources(), vectors.shape[1], faiss.METRIC_L2, config)
+        cagra = faiss.GpuIndexCagra  # type: ignore[attr-defined]
+        index = cagra(self._resources(), vectors.shape[1], faiss.METRIC_L2, config)
         index.train(vectors)
         return index
 
