@@ -28,6 +28,8 @@ from rag_chain.retrieval import Retriever
 from rag_chain.second_stage import SecondStage
 from vector_index.errors import NeverPublished
 from vector_index.generation import published, read_current
+from vector_index.gpu import Device, open_device
+from vector_index.layer import Placing
 from vector_index.local import LocalIndex
 from vector_index.manifest import IndexSettings, Manifest
 from vector_index.passages import Access, EmbedderIdentity, Lag, MetadataType
@@ -113,18 +115,31 @@ def table_index_settings(settings: Settings, name: str, embedder: Embedder) -> I
     return _index_settings(settings, name, embedder, columns)
 
 
-def open_index(settings: Settings, name: str, embedder: Embedder) -> LocalIndex:
+def open_index(
+    settings: Settings, name: str, embedder: Embedder, *, place: Placing | None = None
+) -> LocalIndex:
     """The index as it was published, to be searched: its table may be gone.
 
-    Before the first publish the table says which columns there are. Raises PipelineError.
+    Before the first publish the table says which columns there are. place: where its segments are
+    scanned, None for the CPU. Raises PipelineError.
     """
     manifest = published(index_home(settings, name))
     if manifest is None:
-        return build_index(settings, name, embedder)
-    columns = dict(manifest.settings.metadata_columns)
-    return LocalIndex(
-        index_home(settings, name), _index_settings(settings, name, embedder, columns)
-    )
+        made = table_index_settings(settings, name, embedder)
+    else:
+        columns = dict(manifest.settings.metadata_columns)
+        made = _index_settings(settings, name, embedder, columns)
+    return LocalIndex(index_home(settings, name), made, place=place)
+
+
+def open_gpus(settings: Settings) -> dict[int, Device]:
+    """The cards that indexes name, to be closed after use. Raises GpuUnavailable."""
+    wanted = sorted({s.gpu for s in settings.indexes.values() if s.gpu is not None})
+    opened: dict[int, Device] = {}
+    for number in wanted:
+        budget = settings.gpus[number].memory_mb * 1_000_000
+        opened[number] = open_device(number, memory_bytes=budget)
+    return opened
 
 
 def index_home(settings: Settings, name: str) -> Path:

@@ -17,6 +17,7 @@ from pipelines.errors import PipelineError
 from rag_chain.enrichment import check_use
 from rag_chain.errors import RagChainError
 from vector_index.errors import VectorIndexError
+from vector_index.gpu import open_device
 from vector_index.verify import verified
 
 _LOW_DISK_BYTES = 1_000_000_000
@@ -51,6 +52,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _run("state folder", lambda: _state_folder(settings))
     for name in settings.models:
         yield _run(f"model {name}", lambda name=name: _model(settings, name))  # type: ignore[misc]
+    for number in settings.gpus:
+        yield _run(f"gpu {number}", lambda number=number: _gpu(settings, number))  # type: ignore[misc]
     for name in settings.indexes:
         yield _run(f"table of {name}", lambda name=name: _table(settings, name))  # type: ignore[misc]
         yield _run(f"index {name}", lambda name=name: _index(settings, name))  # type: ignore[misc]
@@ -104,6 +107,12 @@ def _model(settings: Settings, name: str) -> str:
         return f"{model.model} at {model.base_url} (not called)"
     folder = verify(find_card(model.weights), settings.weights)
     return f"{model.weights}: every file in {folder} has its SHA-256"
+
+
+def _gpu(settings: Settings, number: int) -> str:
+    memory_mb = settings.gpus[number].memory_mb
+    open_device(number, memory_bytes=memory_mb * 1_000_000).close()
+    return f"can be used, up to {memory_mb} MB of it"
 
 
 def _table(settings: Settings, name: str) -> str:

@@ -17,6 +17,7 @@ from llm_endpoint.generation import Generator, LocalEngine
 from llm_endpoint.rerank import Reranker
 from rag_chain.chain import Chain
 from rag_chain.retrieval import Retriever
+from vector_index.gpu import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class _Parts:
     embedders: Mapping[str, Embedder]
     generators: Mapping[str, Generator]
     features: FeatureReader | None
+    gpus: Mapping[int, Device]
     followed: Mapping[str, FollowedIndex]
     retrievers: Mapping[str, Retriever]
     rerankers: Mapping[str, Reranker]
@@ -57,6 +59,8 @@ class _Parts:
             await reranker.close()
         for embedder in self.embedders.values():
             embedder.close()
+        for gpu in self.gpus.values():
+            gpu.close()
         if self.features is not None:
             self.features.close()
         self.executor.shutdown(wait=False, cancel_futures=True)
@@ -89,7 +93,6 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def _parts(settings: Settings) -> _Parts:
-    by_index = {name: section.embedder for name, section in settings.indexes.items()}
     embedders = {
         name: assembly.build_embedder(settings, name)
         for name, model in settings.models.items()
@@ -97,12 +100,18 @@ def _parts(settings: Settings) -> _Parts:
     }
     reranks = dict.fromkeys(c.rerank.model for c in settings.chains.values() if c.rerank)
     models = dict.fromkeys(chain.model for chain in settings.chains.values())
+    gpus = assembly.open_gpus(settings)
     followed = {
         name: FollowedIndex(
-            assembly.open_index(settings, name, embedders[embedder]),
+            assembly.open_index(
+                settings,
+                name,
+                embedders[section.embedder],
+                place=None if section.gpu is None else gpus[section.gpu].replica,
+            ),
             assembly.build_source(settings, name),
         )
-        for name, embedder in by_index.items()
+        for name, section in settings.indexes.items()
     }
     # The encoder runs on its own threads: more than two callers at once only wait for it.
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieve")
@@ -114,9 +123,12 @@ def _parts(settings: Settings) -> _Parts:
             model: assembly.build_reranker(settings, model, embedders.__getitem__)
             for model in reranks
         },
+        gpus=gpus,
         followed=followed,
         retrievers={
-            name: Retriever(follower.index, embedders[by_index[name]], executor=executor)
+            name: Retriever(
+                follower.index, embedders[settings.indexes[name].embedder], executor=executor
+            )
             for name, follower in followed.items()
         },
         executor=executor,

@@ -37,6 +37,7 @@ class IndexSection(Section):
     """Which columns of the source mean what, and how passages are cut, embedded and stored.
 
     memory_mb: what the kind `auto` may use for vectors, in 10^6 bytes; None is no limit.
+    gpu: the card of `gpus` that a server scans the vectors on; None for the CPU.
     """
 
     source: SourceSettings
@@ -50,7 +51,14 @@ class IndexSection(Section):
     updated_at: str | None = None
     kind: KindName | Literal["auto"] = "auto"
     memory_mb: int | None = Field(None, ge=1)
+    gpu: int | None = None
     max_tokens: int = Field(200, ge=16, le=8192)
+
+
+class GpuSection(Section):
+    """A card, by its number; memory_mb: what indexes may copy to it, in 10^6 bytes."""
+
+    memory_mb: int = Field(ge=1)
 
 
 class FeaturesSection(Section):
@@ -136,6 +144,7 @@ class Settings(BaseSettings):
     state_dir: ConfigPath = Field(Path(".headrace"), validate_default=True)
     weights_dir: ConfigPath | None = None
     models: dict[str, ModelSection]
+    gpus: dict[int, GpuSection] = Field(default_factory=dict)
     indexes: dict[str, IndexSection]
     features: FeaturesSection | None = None
     chains: dict[str, ChainSection]
@@ -197,6 +206,9 @@ def _references(settings: Settings) -> list[tuple[str, str, str, set[str]]]:
     for name, index in settings.indexes.items():
         key = f"indexes.{name}.embedder"
         found.append((key, index.embedder, "embedding model", by_task["embedding"]))
+        if index.gpu is not None:
+            cards = {str(number) for number in settings.gpus}
+            found.append((f"indexes.{name}.gpu", str(index.gpu), "card", cards))
     for name, chain in settings.chains.items():
         found.append((f"chains.{name}.index", chain.index, "index", set(settings.indexes)))
         key = f"chains.{name}.model"

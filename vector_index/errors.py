@@ -16,7 +16,10 @@ VectorIndexError
 │   └── FullTextFailed    the full text of a generation could not be written
 ├── WriterClosed          the writer was closed, or can no longer trust its log
 ├── EmbedderMismatch      the index was built by another embedder or dimension
-└── SettingsMismatch      the index was built with another kind, chunking or set of columns
+├── SettingsMismatch      the index was built with another kind, chunking or set of columns
+├── GpuUnavailable        a GPU was asked for and none can be used
+└── DeviceFailed          a card refused a copy or a search; the segment on the CPU can answer
+    └── DeviceFull        a copy would exceed the memory budget of the card
 """
 
 
@@ -98,3 +101,15 @@ class EmbedderMismatch(VectorIndexError):
 
 class SettingsMismatch(VectorIndexError):
     """Segments built in two ways would be mixed in one index."""
+
+
+class GpuUnavailable(VectorIndexError):
+    """There is no such card, or no FAISS that can use it."""
+
+
+class DeviceFailed(VectorIndexError):
+    """A card could not make a copy or answer a search."""
+
+
+class DeviceFull(DeviceFailed):
+    """The memory that a card may use for copies is taken."""

@@ -16,7 +16,7 @@ from vector_index.errors import (
     SettingsMismatch,
 )
 from vector_index.fulltext import TantivyText, open_fulltext
-from vector_index.layer import Layer
+from vector_index.layer import Layer, Placing
 from vector_index.manifest import FileEntry, IndexSettings, Manifest, read_manifest, verify_files
 from vector_index.segment import Segment, immutable_files, open_segment, read_tombstones
 from vector_index.view import View
@@ -51,23 +51,29 @@ def read_current(home: Path) -> str | None:
 
 
 def open_current(
-    home: Path, settings: IndexSettings | None, *, known: Generation | None = None
+    home: Path,
+    settings: IndexSettings | None,
+    *,
+    known: Generation | None = None,
+    place: Placing | None = None,
 ) -> Generation | None:
     """The live generation, checked; `known` itself when it is that one; None when none is.
 
-    settings: what the index must have been built with; None takes it as it is. Raises
-    IndexCorrupt, EmbedderMismatch or SettingsMismatch.
+    settings: what the index must have been built with; None takes it as it is. place: as
+    `open_generation`. Raises IndexCorrupt, EmbedderMismatch or SettingsMismatch.
     """
     name = read_current(home)
     if name is None or (known is not None and known.manifest.generation == name):
         return known if name is not None else None
-    generation = _open_named(home, name, known)
+    generation = _open_named(home, name, known, place)
     if settings is not None:
         check_settings(generation.manifest.settings, settings)
     return generation
 
 
-def _open_named(home: Path, name: str, known: Generation | None) -> Generation:
+def _open_named(
+    home: Path, name: str, known: Generation | None, place: Placing | None
+) -> Generation:
     """The named generation, or a newer one where that was pruned while it was opened."""
     while True:
         found: Exception
@@ -75,7 +81,7 @@ def _open_named(home: Path, name: str, known: Generation | None) -> Generation:
             found = IndexCorrupt(f"{CURRENT} names {name!r}, which is not among the generations")
         else:
             try:
-                return open_generation(home / GENERATIONS / name, known=known)
+                return open_generation(home / GENERATIONS / name, known=known, place=place)
             except (IndexCorrupt, OSError) as exc:
                 found = exc
         newer = read_current(home)
@@ -84,11 +90,14 @@ def _open_named(home: Path, name: str, known: Generation | None) -> Generation:
         name = newer
 
 
-def open_generation(folder: Path, *, known: Generation | None = None) -> Generation:
+def open_generation(
+    folder: Path, *, known: Generation | None = None, place: Placing | None = None
+) -> Generation:
     """Opens a generation after checking every file against its manifest.
 
     known: an opened generation; segments whose files are the same inodes are taken over from it
-    as they are. Raises IndexCorrupt naming the file that differs.
+    as they are. place: where segments are scanned, None for the CPU. Raises IndexCorrupt naming
+    the file that differs.
     """
     manifest = read_manifest(folder)
     if manifest.generation != folder.name:
@@ -97,15 +106,17 @@ def open_generation(folder: Path, *, known: Generation | None = None) -> Generat
     verify_files(manifest, folder, known=trusted)
     shared = {} if known is None else _shared_segments(known, trusted)
     try:
-        layers = tuple(
-            Layer(segment, _deaths(folder, segment, manifest.sequence))
-            for segment in (
-                shared.get(entry.id) or open_segment(folder, entry, manifest.settings)
-                for entry in manifest.segments
-            )
-        )
+        segments = [
+            shared.get(entry.id) or open_segment(folder, entry, manifest.settings)
+            for entry in manifest.segments
+        ]
+        deaths = [_deaths(folder, segment, manifest.sequence) for segment in segments]
     except (OSError, ValueError, RuntimeError) as exc:
         raise IndexCorrupt(f"{folder.name}: cannot be opened: {exc}") from exc
+    layers = tuple(
+        Layer(segment, dead, None if place is None else place(segment.id, segment.vectors))
+        for segment, dead in zip(segments, deaths, strict=True)
+    )
     return Generation(manifest, layers, open_text(folder, manifest.settings), folder)
 
 

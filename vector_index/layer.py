@@ -1,6 +1,6 @@
 """A segment as one reader sees it: the segment's rows less those that died by then."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vector_index.deaths import Deaths
 from vector_index.filters import Filter
+from vector_index.kinds import SegmentVectors
 from vector_index.masks import Mask
 from vector_index.passages import Access, Passage
 from vector_index.plan import nearest
@@ -28,12 +29,20 @@ class Killed:
         self.deaths.revive(self.documents, rows=self.rows)
 
 
+Placing = Callable[[str, SegmentVectors], SegmentVectors]
+"""From a segment's id and vectors to what is scanned in their place: a copy on a GPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """An immutable segment with its deaths, which only ever grow."""
+    """An immutable segment with its deaths, which only ever grow.
+
+    scanned: what is scanned in place of the segment's own vectors, None for these.
+    """
 
     segment: Segment
     deaths: Deaths
+    scanned: SegmentVectors | None = None
 
     @property
     def ids(self) -> pa.ChunkedArray:
@@ -53,7 +62,7 @@ class Layer:
             return self.deaths.dead(self.segment.owners[rows], sequence)
 
         return nearest(
-            self.segment.vectors,
+            self.scanned or self.segment.vectors,
             queries,
             k,
             allowed=allowed,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vector_index.errors import NeverPublished
 from vector_index.generation import Generation, open_current
+from vector_index.layer import Placing
 from vector_index.lock import WriterLock
 from vector_index.manifest import IndexSettings
 from vector_index.passages import IndexDelta, IndexVersion, SourceVersion
@@ -19,12 +20,16 @@ from vector_index.writer import IndexWriter
 class LocalIndex(Reading):
     """A VectorIndex over `<home>/CURRENT` and `<home>/generations`.
 
-    Searches use the generation opened last; `refresh` moves to a newer published one.
+    Searches use the generation opened last; `refresh` moves to a newer published one. place:
+    where segments are scanned, such as `gpu.Device.replica`; None for the CPU.
     """
 
-    def __init__(self, home: Path, settings: IndexSettings) -> None:
+    def __init__(
+        self, home: Path, settings: IndexSettings, *, place: Placing | None = None
+    ) -> None:
         self._home = home
         self._settings = settings
+        self._place = place
         self._live: Generation | None = None
         self.refresh()
 
@@ -46,7 +51,9 @@ class LocalIndex(Reading):
         """As `VectorIndex.publish`. Raises IndexBusy when someone else is writing."""
         with IndexWriter(self._home, self._settings, opened=self._live) as writer:
             version = writer.publish(delta, source)
-            self._live = writer.generation()
+            if self._place is None:
+                self._live = writer.generation()
+        self.refresh()
         return version
 
     def refresh(self) -> bool:
@@ -56,7 +63,7 @@ class LocalIndex(Reading):
         when it was built otherwise than configured; the old one then keeps serving.
         """
         before = self._live
-        found = open_current(self._home, self._settings, known=before)
+        found = open_current(self._home, self._settings, known=before, place=self._place)
         if found is None or found is before:
             return False
         self._live = found

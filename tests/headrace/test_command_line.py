@@ -156,6 +156,14 @@ def test_what_is_wrong_is_said_in_one_line(synced, arguments, overrides, message
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_a_server_told_to_use_a_card_that_is_not_there_says_what_to_install(synced):
+    card = {"HEADRACE_GPUS": '{"0": {"memory_mb": 100}}', "HEADRACE_INDEXES__DOCS__GPU": "0"}
+    refused = synced.run("serve", **card)
+    assert refused.returncode == 1
+    assert "gpu 0 was asked for, but faiss" in refused.stderr
+    assert "pip install faiss-gpu" in refused.stderr
+
+
 def test_without_its_table_an_index_refuses_to_sync_and_still_answers(synced_workspace):
     shutil.rmtree(synced_workspace.table)
     refused = synced_workspace.run("index", "sync", "docs")

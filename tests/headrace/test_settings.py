@@ -76,6 +76,7 @@ def test_the_environment_goes_before_the_file(load):
         (changed("models.far.api_key", "${NO_SUCH}"), ("models.far.api_key", "'NO_SUCH'")),
         (changed("indexes.docs.kind", "tree"), ("indexes.docs.kind", "'tree'", "'flat'")),
         (changed("indexes.docs.embedder", "write"), ("indexes.docs.embedder", "'write'", "embed")),
+        (changed("indexes.docs.gpu", 3), ("indexes.docs.gpu", "no card '3'", "known: none")),
         (changed("chains.docs.index", "nope"), ("chains.docs.index", "'nope'", "known: docs")),
         (changed("chains.docs.model", "embed"), ("chains.docs.model", "'embed'", "far, write")),
         (changed("chains.docs.k", "many"), ("chains.docs.k", "'many'", "integer")),

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from vector_index.errors import EmbedderMismatch, IndexBusy, IndexCorrupt, SettingsMismatch
+from vector_index.gpu import CpuAccelerator, Device
+from vector_index.gpu.replica import Replica
 from vector_index.local import LocalIndex
 
 _spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
@@ -101,3 +103,19 @@ def _try_to_write(home):
 
 def _all(index):
     return index.search(unit(1, 0), k=10, access=EVERYONE).hits
+
+
+def test_segments_are_scanned_where_they_are_placed_and_answer_the_same(home, four):
+    device = Device(CpuAccelerator(), name="card", memory_bytes=10**9)
+    try:
+        placed = LocalIndex(home, settings(), place=device.replica)
+        (layer,) = placed.view().parts
+        assert isinstance(layer.scanned, Replica)
+        assert _all(placed) == _all(LocalIndex(home, settings()))
+        placed.publish(delta([(passage("d"), unit(2, 1))], removed=["b"]), source(1))
+        old, new = placed.view().parts
+        assert old.scanned is layer.scanned
+        assert isinstance(new.scanned, Replica)
+        assert [h.passage.document_id for h in _all(placed)] == ["a", "d", "c"]
+    finally:
+        device.close()
