@@ -36,10 +36,11 @@ class Changes:
         self._settings = settings
         self._names = collections_of(settings.name)
         self._both = (self._names.passages, self._names.documents)
+        self._is_open = False
 
     def read_state(self) -> State | None:
         """What is live; None before the first publish."""
-        if not self._store.has(self._names.state):
+        if not self._is_open and not self._open():
             return None
         text = self._store.get(self._names.state, STATE_ID, "state")
         return None if text is None else from_json(text)
@@ -94,6 +95,16 @@ class Changes:
             )
         row: Row = {"id": STATE_ID, "state": to_json(to), "unused": [0.0, 0.0]}
         self._store.put(self._names.state, iter([row]))
+
+    def _open(self) -> bool:
+        """Loads the collections; False where they are not all there. The state's comes last."""
+        state = self._names.state
+        if not self._store.has(state) or not self._store.is_ready(state):
+            return False
+        for name in (*self._both, state):
+            self._store.load(name)
+        self._is_open = True
+        return True
 
     def _passages(self, delta: IndexDelta, step: int) -> Iterator[Row]:
         for row, vector in zip(delta.passages.to_pylist(), delta.vectors, strict=True):

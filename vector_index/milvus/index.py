@@ -76,9 +76,7 @@ class MilvusIndex:
         self._live: State | None = None
         self._is_closed = False
         self._turn = threading.Lock()
-        if self._newest() is not None:
-            for name in dataclasses.astuple(self._names):
-                self._store.load(name)
+        self._newest()
 
     @property
     def metadata_columns(self) -> Mapping[str, MetadataType]:

@@ -52,6 +52,11 @@ class Store:
         with _translated(f"looking for collection {collection}"):
             return bool(self._client.has_collection(collection, timeout=self._timeout_s))
 
+    def is_ready(self, collection: str) -> bool:
+        """Whether the collection was created to the end: with its indexes."""
+        with _translated(f"looking for the indexes of collection {collection}"):
+            return bool(self._client.list_indexes(collection))
+
     def create(self, collection: str, schema: Any, indexes: Any) -> None:
         with _translated(f"creating collection {collection}"):
             self._client.create_collection(collection, schema=schema, consistency_level="Strong")
@@ -60,7 +65,7 @@ class Store:
             self._client.load_collection(collection, timeout=_WRITE_TIMEOUT_S)
 
     def load(self, collection: str) -> None:
-        """Makes the collection searchable, should it have been released."""
+        """Makes the collection searchable; a restart of milvus-lite releases it."""
         with _translated(f"loading collection {collection}"):
             self._client.load_collection(collection, timeout=_WRITE_TIMEOUT_S)
 
