@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from milvus_lite.server_manager import server_manager_instance
 
-from vector_index.errors import NeverPublished
+from vector_index.errors import IndexBusy, NeverPublished
 from vector_index.memory import InMemoryIndex
 from vector_index.milvus import MilvusIndex, MilvusPlace
 from vector_index.milvus.names import collections_of
@@ -157,6 +157,49 @@ def test_another_change_after_a_death_is_as_if_the_first_had_never_begun(milvus_
     again = MilvusIndex(milvus_place, settings())
     again.upsert(delta([(passage("c", views=3), unit(1, 1))]))
     assert seen(again)[0] == [("a#0", 1), ("b#0", 10), ("c#0", 3)]
+
+
+def interrupted(reader, act):
+    """The reader, with something done before each of its searches reaches Milvus."""
+    honest = reader._store.nearest
+
+    def nearest(*args, **options):
+        act()
+        return honest(*args, **options)
+
+    reader._store.nearest = nearest
+    return reader
+
+
+def test_a_reader_that_a_change_overtook_still_has_the_rows_of_the_state_before(milvus_place, four):
+    """The switch comes before each search of the reader, and then the next change begins too."""
+    writer = MilvusIndex(milvus_place, settings())
+    writer.publish(four, source())
+
+    def overtake():
+        writer.publish(delta([(passage("a"), unit(0, 1)), (passage("b"), unit(0, 1))]), source(1))
+        doomed, _ = dying(milvus_place, 7)
+        with pytest.raises(Died):
+            doomed.publish(change(), source(2))
+
+    reader = interrupted(MilvusIndex(milvus_place, settings()), overtake)
+    found = reader.search(unit(1, 0), k=50, access=EVERYONE)
+    assert sorted(hit.passage.document_id for hit in found.hits) == ["a", "b", "c"]
+    assert found.version.number == 2
+    assert writer.version().number == 3
+
+
+def test_a_reader_that_is_always_overtaken_twice_gives_up_by_name(milvus_place, four):
+    writer = MilvusIndex(milvus_place, settings())
+    writer.publish(four, source())
+
+    def overtake():
+        for _ in range(2):
+            writer.publish(delta([]), source(1))
+
+    reader = interrupted(MilvusIndex(milvus_place, settings()), overtake)
+    with pytest.raises(IndexBusy, match="changed during each of 8 attempts"):
+        reader.search(unit(1, 0), k=5, access=EVERYONE)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -60,11 +60,15 @@ class MilvusIndex:
 
     Full text is Milvus's BM25 over the words of title and text as one field, with this room's
     rules for what a word is. Our own indexes score the two fields apart and add up, so scores
-    differ, not what is found. A server counts words per segment and shard, dead rows included;
-    milvus-lite 3.2 per segment. Hybrid search fuses by rank, as everywhere.
+    differ, not what is found. Hybrid search fuses by rank, as everywhere.
 
-    Ties beyond 4,096 equal scores are cut arbitrarily. Milvus takes 65,535 bytes in a field:
-    longer texts are refused (InvalidDelta).
+    What milvus-lite 3.2 does otherwise than a server is said to do, found by trying: it knows no
+    templates in expressions, answers BM25 with the negative of the score, counts words segment by
+    segment, accepts NaN in a number, and releases collections when it restarts. Nothing here
+    depends on the difference. No server has been tried.
+
+    Of more than 4,096 equal scores an arbitrary 4,096 are ordered. Milvus takes 65,535 bytes in a
+    field: longer texts are refused (InvalidDelta).
     """
 
     def __init__(self, place: MilvusPlace, settings: IndexSettings) -> None:
