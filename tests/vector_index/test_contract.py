@@ -22,15 +22,12 @@ EVERYONE, delta, passage, settings, source, unit = (
 )  # fmt: skip
 
 
-@pytest.fixture(
-    params=["memory", "exact", "flat", "ivf_sq8", "hnsw", "auto", "milvus", "milvus_hnsw"]
-)
+@pytest.fixture(params=["memory", "exact", "flat", "ivf_sq8", "hnsw", "auto", "milvus"])
 def index(request, tmp_path):
     if request.param == "memory":
         return InMemoryIndex(settings())
-    if request.param.startswith("milvus"):
-        kind = request.param.partition("_")[2] or "flat"
-        return MilvusIndex(request.getfixturevalue("milvus_place"), settings(kind))
+    if request.param == "milvus":
+        return MilvusIndex(request.getfixturevalue("milvus_place"), settings())
     return LocalIndex(tmp_path / "docs", settings(request.param))
 
 

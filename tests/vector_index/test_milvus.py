@@ -84,6 +84,15 @@ def test_an_index_built_by_another_embedder_or_settings_is_refused(milvus_place,
         MilvusIndex(milvus_place, fewer)
 
 
+@pytest.mark.parametrize("kind", ["auto", "exact", "ivf_flat", "ivf_sq8", "hnsw", "hnsw_sq8"])
+def test_every_kind_that_milvus_lite_has_returns_true_cosines(milvus_place, four, kind):
+    index = MilvusIndex(milvus_place, settings(kind))
+    index.publish(four, source())
+    found = find(index)
+    assert ids(found) == ["a", "b", "c"]
+    assert [hit.score for hit in found.hits] == pytest.approx([1.0, 0.8, 0.6])
+
+
 def test_two_indexes_of_one_server_do_not_meet(milvus_place, filled):
     other = MilvusIndex(milvus_place, settings(name="docs_2"))
     assert other.documents() == {}

@@ -25,7 +25,8 @@ from vector_index.milvus.state import STATE_ID, State, from_json, to_json
 from vector_index.milvus.store import Store
 from vector_index.passages import IndexDelta, passage_from_row
 
-_IDS_AT_ONCE = 200
+# milvus-lite reads every row for each expression: better a few long ones than many.
+_IDS_AT_ONCE = 1000
 
 
 class Changes:
@@ -81,6 +82,8 @@ class Changes:
             (document_row(row["document_id"], row["document_hash"], step) for row in documents),
         )
         self._store.put(self._names.passages, self._passages(delta, step))
+        if step == 1:
+            return
         replaced = [*delta.removed, *(row["document_id"] for row in documents)]
         for expression in self._expressions(replaced, step - 1):
             for name in self._both:
