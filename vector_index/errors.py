@@ -15,6 +15,8 @@ VectorIndexError
 ├── WriteFailed           the disk refused a write; the index is what it was before
 │   └── FullTextFailed    the full text of a generation could not be written
 ├── WriterClosed          the writer was closed, or can no longer trust its log
+├── StoreFailed           the server that keeps the index refused a call or did not answer
+├── StoreMissing          the package that speaks to that server is not installed
 ├── EmbedderMismatch      the index was built by another embedder or dimension
 ├── SettingsMismatch      the index was built with another kind, chunking or set of columns
 ├── GpuUnavailable        a GPU was asked for and none can be used
@@ -93,6 +95,22 @@ class FullTextFailed(WriteFailed):
 
 class WriterClosed(VectorIndexError):
     """The writer takes no more changes: open another one."""
+
+
+class StoreFailed(VectorIndexError):
+    """A call to the server that keeps the index failed; what it would have changed is unknown."""
+
+
+class StoreMissing(VectorIndexError):
+    """The package of an extra is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"the package {package} is not installed; it comes with the extra [{extra}]: run "
+            f"`pip install 'headrace[{extra}]'` in the server's environment"
+        )
+        self.package = package
+        self.extra = extra
 
 
 class EmbedderMismatch(VectorIndexError):

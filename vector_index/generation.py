@@ -1,6 +1,5 @@
 """One published generation on the disk, opened for searching: immutable, so it needs no lock."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,19 @@ import numpy as np
 from vector_index.deaths import Deaths
 from vector_index.disk import are_same_file
 from vector_index.errors import (
-    EmbedderMismatch,
     IndexCorrupt,
     IndexNotFound,
-    SettingsMismatch,
 )
 from vector_index.fulltext import TantivyText, open_fulltext
 from vector_index.layer import Layer, Placing
-from vector_index.manifest import FileEntry, IndexSettings, Manifest, read_manifest, verify_files
+from vector_index.manifest import (
+    FileEntry,
+    IndexSettings,
+    Manifest,
+    check_settings,
+    read_manifest,
+    verify_files,
+)
 from vector_index.segment import Segment, immutable_files, open_segment, read_tombstones
 from vector_index.view import View
 
@@ -67,7 +71,11 @@ def open_current(
         return known if name is not None else None
     generation = _open_named(home, name, known, place)
     if settings is not None:
-        check_settings(generation.manifest.settings, settings)
+        check_settings(
+            generation.manifest.settings,
+            settings,
+            fix=f"run `headrace index rebuild {settings.name}`",
+        )
     return generation
 
 
@@ -165,28 +173,6 @@ def is_generation(entry: Path) -> bool:
 def not_found_in(home: Path) -> IndexNotFound:
     """The error of a folder that holds no index."""
     return IndexNotFound(f"there is no index in {home}; publish to it first")
-
-
-def check_settings(built: IndexSettings, asked: IndexSettings) -> None:
-    """Raises EmbedderMismatch or SettingsMismatch, naming both, unless the two are equal.
-
-    The memory budget may differ: each segment says for itself how it is stored.
-    """
-    old, new = built.embedder, asked.embedder
-    fix = f"run `headrace index rebuild {asked.name}`"
-    if old != new:
-        raise EmbedderMismatch(
-            f"index {built.name!r} was built by {old.id} (dim {old.dim}, weights "
-            f"{old.weights_sha256[:12]}), now asked to use {new.id} (dim {new.dim}, weights "
-            f"{new.weights_sha256[:12]}); {fix}"
-        )
-    for field in dataclasses.fields(built):
-        was, is_now = getattr(built, field.name), getattr(asked, field.name)
-        if was != is_now and field.name != "memory_bytes":
-            raise SettingsMismatch(
-                f"index {built.name!r} was built with {field.name} {was!r}, "
-                f"now asked for {is_now!r}; {fix}"
-            )
 
 
 def _shared_segments(known: Generation, trusted: Mapping[str, FileEntry]) -> dict[str, Segment]:

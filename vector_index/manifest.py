@@ -1,5 +1,6 @@
 """manifest.json: what a generation holds and what it was made from."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from vector_index.disk import sha256_of, write_bytes
-from vector_index.errors import IndexCorrupt
+from vector_index.errors import EmbedderMismatch, IndexCorrupt, SettingsMismatch
 from vector_index.kinds import KindName
 from vector_index.passages import (
     Access,
@@ -49,6 +50,27 @@ class IndexSettings:
     def may_see(self, passage: Passage, access: Access) -> bool:
         """Whether the asker may see the passage, in an index of these settings."""
         return may_see(passage, access, has_tenant=self.has_tenant, has_groups=self.has_groups)
+
+
+def check_settings(built: IndexSettings, asked: IndexSettings, *, fix: str) -> None:
+    """Raises EmbedderMismatch or SettingsMismatch, naming both, unless the two are equal.
+
+    The memory budget may differ: each segment says for itself how it is stored. fix: what to do.
+    """
+    old, new = built.embedder, asked.embedder
+    if old != new:
+        raise EmbedderMismatch(
+            f"index {built.name!r} was built by {old.id} (dim {old.dim}, weights "
+            f"{old.weights_sha256[:12]}), now asked to use {new.id} (dim {new.dim}, weights "
+            f"{new.weights_sha256[:12]}); {fix}"
+        )
+    for field in dataclasses.fields(built):
+        was, is_now = getattr(built, field.name), getattr(asked, field.name)
+        if was != is_now and field.name != "memory_bytes":
+            raise SettingsMismatch(
+                f"index {built.name!r} was built with {field.name} {was!r}, "
+                f"now asked for {is_now!r}; {fix}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

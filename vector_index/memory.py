@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.checks import check_delta, check_ids, check_k, check_limit, check_queries
+from vector_index.checks import check_delta, check_ids, check_limit, check_queries
 from vector_index.errors import NeverPublished, WriterClosed
 from vector_index.filters import Filter, matches
-from vector_index.found import Matches, Page, StoredDocument
+from vector_index.found import Matches, Page, StoredDocument, matches_of
 from vector_index.fulltext import MemoryText
 from vector_index.hybrid import Leg, find, hits_of
 from vector_index.manifest import IndexSettings
@@ -78,18 +78,9 @@ class InMemoryIndex:
     def search_many(
         self, queries: NDArray[np.float32], *, k: int, access: Access, where: Filter | None = None
     ) -> Matches:
-        self.version()
-        check_k(k)
         check_queries(queries, self._settings.embedder.dim)
-        rows = list(self._qualifying(access, where))
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        found = np.full((len(queries), k), -1, np.int64)
-        for number, query in enumerate(queries):
-            products = np.array([stored @ query for _, stored in rows], np.float32)
-            best = np.argsort(-products, kind="stable")[:k]
-            scores[number, : len(best)], found[number, : len(best)] = products[best], best
-        parts = np.where(found < 0, -1, 0)
-        return Matches(scores, parts, found, _Passages([passage for passage, _ in rows]))
+        results = [self.search(query, k=k, access=access, where=where) for query in queries]
+        return matches_of(results, k)
 
     def documents(self) -> Mapping[str, str]:
         return dict(self._documents)
@@ -211,13 +202,3 @@ class InMemoryIndex:
     def _check_open(self) -> None:
         if self._is_closed:
             raise WriterClosed(f"index {self._settings.name!r} was closed; make another one")
-
-
-class _Passages:
-    """The passages that a batch of matches points at."""
-
-    def __init__(self, passages: list[Passage]) -> None:
-        self._passages = passages
-
-    def take(self, parts: NDArray[np.int64], rows: NDArray[np.int64]) -> list[Passage]:
-        return [self._passages[row] for row in rows.tolist()]

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from vector_index.manifest import IndexSettings
+from vector_index.milvus import MilvusPlace
 from vector_index.passages import (
     DOCUMENT_SCHEMA,
     Access,
@@ -20,6 +21,16 @@ from vector_index.passages import (
 
 COLUMNS = {"kind": "string", "views": "int", "tags": "strings"}
 EVERYONE = Access("acme", frozenset({"staff"}))
+
+
+@pytest.fixture
+def milvus_place(tmp_path):
+    """A Milvus of its own in this process."""
+    from milvus_lite.server_manager import server_manager_instance
+
+    place = MilvusPlace(str(tmp_path / "milvus.db"))
+    yield place
+    server_manager_instance.release_server(place.uri)
 
 
 def unit(*values):

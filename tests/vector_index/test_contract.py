@@ -10,6 +10,7 @@ from vector_index.errors import IndexNotFound, InvalidDelta, InvalidFilter, Inva
 from vector_index.filters import parse_filter
 from vector_index.local import LocalIndex
 from vector_index.memory import InMemoryIndex
+from vector_index.milvus import MilvusIndex
 from vector_index.passages import Access
 
 _spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
@@ -21,10 +22,12 @@ EVERYONE, delta, passage, settings, source, unit = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["memory", "exact", "flat", "ivf_sq8", "hnsw", "auto"])
+@pytest.fixture(params=["memory", "exact", "flat", "ivf_sq8", "hnsw", "auto", "milvus"])
 def index(request, tmp_path):
     if request.param == "memory":
         return InMemoryIndex(settings())
+    if request.param == "milvus":
+        return MilvusIndex(request.getfixturevalue("milvus_place"), settings())
     return LocalIndex(tmp_path / "docs", settings(request.param))
 
 

@@ -11,6 +11,7 @@ from vector_index.filters import parse_filter
 from vector_index.hybrid import Found, fuse, hits_of, leg_depth
 from vector_index.local import LocalIndex
 from vector_index.memory import InMemoryIndex
+from vector_index.milvus import MilvusIndex
 from vector_index.passages import Access
 from vector_index.query import LegWeights
 
@@ -25,10 +26,12 @@ EVERYONE, delta, passage, settings, source, unit = (
 A, B, C = ("a", 0), ("b", 0), ("c", 0)
 
 
-@pytest.fixture(params=["memory", "flat", "hnsw"])
+@pytest.fixture(params=["memory", "flat", "hnsw", "milvus"])
 def index(request, four, tmp_path):
     if request.param == "memory":
         index = InMemoryIndex(settings())
+    elif request.param == "milvus":
+        index = MilvusIndex(request.getfixturevalue("milvus_place"), settings())
     else:
         index = LocalIndex(tmp_path / "docs", settings(request.param))
     index.publish(four, source())

@@ -10,6 +10,7 @@ import pytest
 from vector_index.errors import IndexNotFound, InvalidDelta, InvalidQuery, WriterClosed
 from vector_index.filters import parse_filter
 from vector_index.memory import InMemoryIndex
+from vector_index.milvus import MilvusIndex
 from vector_index.passages import Access
 from vector_index.writer import IndexWriter
 
@@ -23,10 +24,12 @@ EVERYONE, delta, passage, settings, source, unit = (
 BOARD = Access("acme", frozenset({"board"}))
 
 
-@pytest.fixture(params=["memory", "writer"])
+@pytest.fixture(params=["memory", "writer", "milvus"])
 def index(request, tmp_path):
     if request.param == "memory":
         index = InMemoryIndex(settings())
+    elif request.param == "milvus":
+        index = MilvusIndex(request.getfixturevalue("milvus_place"), settings())
     else:
         index = IndexWriter(tmp_path / "docs", settings())
     yield index
