@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import get_args
 
-from headrace import assembly
+from headrace import assembly, indexes
 from headrace.settings import load_settings
 from pipelines.demo_table import DEMO_TENANT, EVERYONE, MAINTAINERS, demo_rows
 from rag_chain.retrieval import Lookup, Retriever
@@ -36,7 +36,7 @@ def main() -> None:
     """Prints one line a set of questions and kind of search."""
     settings = load_settings()
     embedder = assembly.build_embedder(settings, "minilm")
-    index = assembly.open_index(settings, INDEX, embedder)
+    index = indexes.open_index(settings, INDEX, embedder)
     retriever = Retriever(index, embedder)
     searches = {mode: partial(search, retriever, mode) for mode in get_args(QueryType)}
     draw = random.Random(SEED)

@@ -27,7 +27,7 @@ import numpy as np
 from deltalake import DeltaTable
 from numpy.typing import NDArray
 
-from headrace import assembly
+from headrace import indexes
 from headrace.settings import load_settings
 from llm_endpoint import find_card
 from llm_endpoint.embedding.onnx import OnnxEmbedder
@@ -87,7 +87,7 @@ def main() -> None:
     """Prints a table for each set of questions, then the cost."""
     settings = load_settings()
     embedder = default_embedder(settings.weights)
-    index = assembly.build_index(settings, "docs", embedder)
+    index = indexes.build_index(settings, "docs", embedder)
     rows = DeltaTable(str(settings.indexes["docs"].source.path)).to_pyarrow_table().to_pylist()
     sets = {"description": list(descriptions(rows)), "sentence": list(sentences(rows))}
     remembering = MaxSimReranker(RememberingEmbedder(embedder))

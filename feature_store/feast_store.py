@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -45,7 +46,7 @@ class FeastFeatures:
         self._now = now
         # SQLite connections and Feast's caches are not made for several threads.
         self._lock = threading.Lock()
-        self._store = FeatureStore(repo_path=str(repo))
+        self._store = _open(repo)
         self._views = _views(self._store, service)
 
     def read(self, view: str, keys: Sequence[str]) -> tuple[FeatureRow, ...]:
@@ -98,12 +99,19 @@ def apply(repo: Path) -> str:
     return done.stdout.strip()
 
 
+def _open(repo: Path) -> FeatureStore:
+    with warnings.catch_warnings():
+        # Where pymilvus is installed, Feast's own settings for Milvus warn about themselves.
+        warnings.filterwarnings("ignore", 'Field name "vector_enabled"', UserWarning)
+        return FeatureStore(repo_path=str(repo))
+
+
 def materialize(repo: Path, since: datetime, until: datetime) -> None:
     """Loads every view's newest rows with event times in (since, until] into the online store.
 
     Raises FeaturesNotApplied, or FeatureStoreUnavailable naming what could not be read.
     """
-    store = FeatureStore(repo_path=str(repo))
+    store = _open(repo)
     if not store.list_feature_views():
         raise FeaturesNotApplied(f"{repo} was never applied; run `headrace features apply`")
     try:

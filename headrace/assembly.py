@@ -1,7 +1,6 @@
 """Settings in, working parts out: the only place that picks implementations."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeVar
 
 from pydantic import SecretStr
@@ -14,25 +13,17 @@ from headrace.model_settings import (
     OpenAIModel,
     RemoteRerankModel,
 )
-from headrace.settings import FeaturesSection, FeatureUseSection, IndexSection, Settings
+from headrace.settings import FeaturesSection, FeatureUseSection, Settings, section_named
 from headrace.settings_file import InvalidSettings
 from llm_endpoint import ModelCard, resolve
 from llm_endpoint.embedding.protocol import Embedder, TokenEmbedder
 from llm_endpoint.generation import Generator
 from llm_endpoint.rerank import MaxSimReranker, Reranker
-from pipelines.chunking import Chunker, token_chunker
-from pipelines.delta_source import ColumnMapping, DeltaSource
 from rag_chain.chain import Chain, ChainLimits
 from rag_chain.enrichment import FeatureSource, FeatureUse, Preference, check_use
 from rag_chain.retrieval import Retriever
 from rag_chain.second_stage import SecondStage
-from vector_index.errors import NeverPublished
-from vector_index.generation import published, read_current
-from vector_index.gpu import Device, open_device
-from vector_index.layer import Placing
-from vector_index.local import LocalIndex
-from vector_index.manifest import IndexSettings, Manifest
-from vector_index.passages import Access, EmbedderIdentity, Lag, MetadataType
+from vector_index.passages import Access, Lag
 from vector_index.query import LegWeights
 
 _T = TypeVar("_T")
@@ -82,92 +73,6 @@ def build_reranker(settings: Settings, model: str, embedder: Callable[[str], Emb
     from llm_endpoint.rerank.remote import RemoteReranker
 
     return RemoteReranker(section.base_url, section.model, api_key=_revealed(section.api_key))
-
-
-def build_source(settings: Settings, index: str) -> DeltaSource:
-    """The table behind an index."""
-    section = index_section(settings, index)
-    return DeltaSource(
-        section.source.path,
-        ColumnMapping(
-            key=section.key,
-            title=section.title,
-            text=section.text,
-            metadata=section.metadata,
-            tenant=section.tenant,
-            groups=section.groups,
-            updated_at=section.updated_at,
-        ),
-    )
-
-
-def build_index(settings: Settings, name: str, embedder: Embedder) -> LocalIndex:
-    """The index as its table has it now, to be written to. Raises PipelineError."""
-    return LocalIndex(index_home(settings, name), table_index_settings(settings, name, embedder))
-
-
-def table_index_settings(settings: Settings, name: str, embedder: Embedder) -> IndexSettings:
-    """What the index is to be made of, with its table's columns as they are now.
-
-    Raises PipelineError.
-    """
-    columns = build_source(settings, name).metadata_types()
-    return _index_settings(settings, name, embedder, columns)
-
-
-def open_index(
-    settings: Settings, name: str, embedder: Embedder, *, place: Placing | None = None
-) -> LocalIndex:
-    """The index as it was published, to be searched: its table may be gone.
-
-    Before the first publish the table says which columns there are. place: where its segments are
-    scanned, None for the CPU. Raises PipelineError.
-    """
-    manifest = published(index_home(settings, name))
-    if manifest is None:
-        made = table_index_settings(settings, name, embedder)
-    else:
-        columns = dict(manifest.settings.metadata_columns)
-        made = _index_settings(settings, name, embedder, columns)
-    return LocalIndex(index_home(settings, name), made, place=place)
-
-
-def open_gpus(settings: Settings) -> dict[int, Device]:
-    """The cards that indexes name, to be closed after use. Raises GpuUnavailable."""
-    wanted = sorted({s.gpu for s in settings.indexes.values() if s.gpu is not None})
-    opened: dict[int, Device] = {}
-    for number in wanted:
-        budget = settings.gpus[number].memory_mb * 1_000_000
-        opened[number] = open_device(number, memory_bytes=budget)
-    return opened
-
-
-def index_home(settings: Settings, name: str) -> Path:
-    """The folder of an index."""
-    return settings.state_dir / "indexes" / name
-
-
-def published_home(settings: Settings, name: str) -> Path:
-    """The folder of an index that has a live generation, damaged or not. Raises IndexNotFound."""
-    index_section(settings, name)
-    home = index_home(settings, name)
-    if read_current(home) is None:
-        raise NeverPublished(name)
-    return home
-
-
-def published_manifest(settings: Settings, name: str) -> Manifest:
-    """What the live generation of an index says about itself. Raises IndexNotFound."""
-    manifest = published(index_home(settings, name))
-    if manifest is None:
-        raise NeverPublished(name)
-    return manifest
-
-
-def build_chunker(settings: Settings, index: str, embedder: Embedder) -> Chunker:
-    """The splitter of an index, counting the embedder's own tokens."""
-    section = index_section(settings, index)
-    return token_chunker(embedder.info.tokenizer_file, section.max_tokens)
 
 
 def build_chain(
@@ -236,40 +141,12 @@ def access_of(settings: Settings) -> Access:
     return Access(settings.principal.tenant, frozenset(settings.principal.groups))
 
 
-def index_section(settings: Settings, name: str) -> IndexSection:
-    """The section of an index. Raises InvalidSettings listing the known ones."""
-    return _section(settings.indexes, name, "index")
-
-
 def chain_name(settings: Settings, name: str | None) -> str:
     """The name itself, or the first chain of headrace.yaml for None. Raises InvalidSettings."""
     if name is None:
         return next(iter(settings.chains))
-    _section(settings.chains, name, "chain")
+    section_named(settings.chains, name, "chain")
     return name
-
-
-def _section(sections: Mapping[str, _T], name: str, what: str) -> _T:
-    if name not in sections:
-        known = ", ".join(sorted(sections)) or "none"
-        raise InvalidSettings(f"unknown {what} {name!r}; headrace.yaml has: {known}")
-    return sections[name]
-
-
-def _index_settings(
-    settings: Settings, name: str, embedder: Embedder, columns: dict[str, MetadataType]
-) -> IndexSettings:
-    section, info = index_section(settings, name), embedder.info
-    return IndexSettings(
-        name=name,
-        kind=section.kind,
-        embedder=EmbedderIdentity(info.id, info.weights_sha256, info.dim),
-        chunking={"max_tokens": section.max_tokens},
-        metadata_columns=columns,
-        has_tenant=section.tenant is not None,
-        has_groups=section.groups is not None,
-        memory_bytes=None if section.memory_mb is None else section.memory_mb * 1_000_000,
-    )
 
 
 def _llama_cpp(settings: Settings, section: LlamaCppModel) -> Generator:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from feature_store.errors import FeatureStoreError
-from headrace import assembly
+from headrace import assembly, indexes
 from headrace.model_settings import LlamaCppModel, MaxSimModel, OnnxModel
 from headrace.settings import Settings
 from headrace.settings_file import InvalidSettings
@@ -116,21 +116,27 @@ def _gpu(settings: Settings, number: int) -> str:
 
 
 def _table(settings: Settings, name: str) -> str:
-    source = assembly.build_source(settings, name)
+    source = indexes.build_source(settings, name)
     columns = source.metadata_types()
     return f"version {source.version().version}, filters: {', '.join(columns) or 'none'}"
 
 
 def _index(settings: Settings, name: str) -> str:
-    manifest = verified(assembly.index_home(settings, name))
-    if manifest is None:
+    built = indexes.built_settings(settings, name)
+    if built is None:
         raise Unfit(f"not published yet; run `headrace index sync {name}`")
     card = find_card(_weights(settings, name))
-    built = manifest.settings.embedder
-    if built.weights_sha256 != card.weights_sha256:
-        raise Unfit(f"built by {built.id}, the settings say {card.name}; rebuild it by a sync")
-    lag = assembly.build_source(settings, name).lag(manifest.source)
-    return f"{manifest.generation}: checksums right, {lag.seconds:.0f} s behind its table"
+    if built.embedder.weights_sha256 != card.weights_sha256:
+        raise Unfit(
+            f"built by {built.embedder.id}, the settings say {card.name}; run `headrace index "
+            f"rebuild {name}`"
+        )
+    if settings.indexes[name].milvus is None:
+        verified(indexes.index_home(settings, name))
+    version, _, _ = indexes.published_state(settings, name)
+    lag = indexes.build_source(settings, name).lag(version.source)
+    state = "in Milvus" if settings.indexes[name].milvus else "checksums right"
+    return f"{version.generation}: {state}, {lag.seconds:.0f} s behind its table"
 
 
 def _weights(settings: Settings, index: str) -> str:

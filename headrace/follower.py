@@ -6,8 +6,8 @@ import threading
 from pipelines.delta_source import DeltaSource
 from pipelines.errors import PipelineError
 from vector_index.errors import VectorIndexError
-from vector_index.local import LocalIndex
 from vector_index.passages import Lag
+from vector_index.protocol import SyncedIndex
 
 # A published generation must be served within 2 s; opening one takes most of the rest.
 _POLL_S = 0.5
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 class FollowedIndex:
     """Keeps an index at its newest generation and knows how far it is behind its table."""
 
-    def __init__(self, index: LocalIndex, source: DeltaSource) -> None:
+    def __init__(self, index: SyncedIndex, source: DeltaSource) -> None:
         self.index = index
         self.lag: Lag | None = None
         self._source = source

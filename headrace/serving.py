@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from feature_store.features import FeatureReader
 from gateway import Backend, create_app
-from headrace import assembly
+from headrace import assembly, indexes
 from headrace.follower import FollowedIndex
 from headrace.settings import Settings
 from llm_endpoint.embedding.protocol import Embedder
@@ -100,16 +100,16 @@ def _parts(settings: Settings) -> _Parts:
     }
     reranks = dict.fromkeys(c.rerank.model for c in settings.chains.values() if c.rerank)
     models = dict.fromkeys(chain.model for chain in settings.chains.values())
-    gpus = assembly.open_gpus(settings)
+    gpus = indexes.open_gpus(settings)
     followed = {
         name: FollowedIndex(
-            assembly.open_index(
+            indexes.open_index(
                 settings,
                 name,
                 embedders[section.embedder],
                 place=None if section.gpu is None else gpus[section.gpu].replica,
             ),
-            assembly.build_source(settings, name),
+            indexes.build_source(settings, name),
         )
         for name, section in settings.indexes.items()
     }

@@ -1,12 +1,14 @@
 """headrace.yaml and its environment overrides, read once and checked."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import (
     AfterValidator,
     Field,
+    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -17,6 +19,8 @@ from headrace.model_settings import MaxSimModel, ModelSection, Section, checked_
 from headrace.settings_file import InvalidSettings, check_environment, config_file, read_config
 from vector_index.kinds.protocol import KindName
 from vector_index.query import QueryType
+
+_T = TypeVar("_T")
 
 
 def _beside_the_file(path: Path) -> Path:
@@ -33,11 +37,21 @@ class SourceSettings(Section):
     path: ConfigPath
 
 
+class MilvusSection(Section):
+    """A Milvus server that keeps an index, or a file ending in .db that milvus-lite keeps it in."""
+
+    uri: str
+    token: SecretStr | None = None
+    database: str = ""
+    timeout_s: float = Field(10.0, gt=0)
+
+
 class IndexSection(Section):
     """Which columns of the source mean what, and how passages are cut, embedded and stored.
 
     memory_mb: what the kind `auto` may use for vectors, in 10^6 bytes; None is no limit.
     gpu: the card of `gpus` that a server scans the vectors on; None for the CPU.
+    milvus: where the index is kept instead of in the state folder.
     """
 
     source: SourceSettings
@@ -52,6 +66,7 @@ class IndexSection(Section):
     kind: KindName | Literal["auto"] = "auto"
     memory_mb: int | None = Field(None, ge=1)
     gpu: int | None = None
+    milvus: MilvusSection | None = None
     max_tokens: int = Field(200, ge=16, le=8192)
 
 
@@ -172,6 +187,14 @@ class Settings(BaseSettings):
     def weights(self) -> Path:
         """Where models' files are kept."""
         return self.weights_dir or self.state_dir / "weights"
+
+
+def section_named(sections: Mapping[str, _T], name: str, what: str) -> _T:
+    """The section of that name. Raises InvalidSettings listing the known ones."""
+    if name not in sections:
+        known = ", ".join(sorted(sections)) or "none"
+        raise InvalidSettings(f"unknown {what} {name!r}; headrace.yaml has: {known}")
+    return sections[name]
 
 
 def load_settings() -> Settings:

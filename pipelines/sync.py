@@ -23,6 +23,7 @@ from vector_index.passages import (
     Passage,
     passages_to_table,
 )
+from vector_index.protocol import SyncedIndex
 
 Progress = Callable[[int, int], None]
 
@@ -41,7 +42,7 @@ class SyncReport:
 
 def sync(
     source: DeltaSource,
-    index: LocalIndex,
+    index: SyncedIndex,
     embedder: Embedder,
     chunk: Chunker,
     *,

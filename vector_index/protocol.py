@@ -59,29 +59,6 @@ class VectorIndex(Protocol):
         """Makes the delta live as one new generation: all of it or, on any error, none of it."""
 
 
-class WritableIndex(VectorIndex, Protocol):
-    """An index whose changes are searchable at once, before they are published."""
-
-    def upsert(self, delta: IndexDelta, *, source: SourceVersion | None = None) -> IndexVersion:
-        """Makes the change searchable, all of it at once, and durable where the index is.
-
-        Every document replaces what it was before; of two upserts the later one wins. source:
-        the table state this leads to. Raises InvalidDelta, or IndexNotFound before the first
-        publish.
-        """
-
-    def delete(
-        self, document_ids: Collection[str], *, source: SourceVersion | None = None
-    ) -> IndexVersion:
-        """Takes these documents out at once; ids that are not there change nothing."""
-
-    def flush(self) -> IndexVersion:
-        """Publishes the changes so far as one generation; nothing to publish, nothing is done."""
-
-    def close(self) -> None:
-        """Ends writing; the next writer may begin."""
-
-
 class BrowsableIndex(Protocol):
     """An index that can be read other than by one question at a time."""
 
@@ -104,3 +81,39 @@ class BrowsableIndex(Protocol):
         access: whose eyes to read with; None is an operator, who sees everything. Raises
         InvalidQuery for a limit outside 1..MAX_K.
         """
+
+
+class SyncedIndex(VectorIndex, BrowsableIndex, Protocol):
+    """An index that one process keeps equal to a table, and others search."""
+
+    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
+        """Text hash to vector of all that is indexed for these documents."""
+
+    def refresh(self) -> bool:
+        """Moves to what was published since; says whether there was anything.
+
+        Raises what opening the index raises, and then goes on with what it has.
+        """
+
+
+class WritableIndex(VectorIndex, Protocol):
+    """An index whose changes are searchable at once, before they are published."""
+
+    def upsert(self, delta: IndexDelta, *, source: SourceVersion | None = None) -> IndexVersion:
+        """Makes the change searchable, all of it at once, and durable where the index is.
+
+        Every document replaces what it was before; of two upserts the later one wins. source:
+        the table state this leads to. Raises InvalidDelta, or IndexNotFound before the first
+        publish.
+        """
+
+    def delete(
+        self, document_ids: Collection[str], *, source: SourceVersion | None = None
+    ) -> IndexVersion:
+        """Takes these documents out at once; ids that are not there change nothing."""
+
+    def flush(self) -> IndexVersion:
+        """Publishes the changes so far as one generation; nothing to publish, nothing is done."""
+
+    def close(self) -> None:
+        """Ends writing; the next writer may begin."""

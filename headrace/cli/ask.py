@@ -6,7 +6,7 @@ import json as json_module
 from itertools import groupby
 
 from feature_store.features import Feature
-from headrace import assembly
+from headrace import assembly, indexes
 from headrace.cli.progress import working
 from headrace.settings import Settings, load_settings
 from llm_endpoint.generation import LocalEngine
@@ -44,9 +44,9 @@ async def ask(
     """One answer from a generator that lives only for it. where: a filter as JSON."""
     section = settings.chains[chain_name]
     embedder = assembly.build_embedder(settings, settings.indexes[section.index].embedder)
-    index = assembly.open_index(settings, section.index, embedder)
+    index = indexes.open_index(settings, section.index, embedder)
     tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
-    source = assembly.build_source(settings, section.index)
+    source = indexes.build_source(settings, section.index)
     generator = assembly.build_generator(settings, section.model)
     reranker = None
     if section.rerank is not None:

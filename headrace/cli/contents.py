@@ -3,7 +3,7 @@
 import json as json_module
 from dataclasses import asdict
 
-from headrace import assembly
+from headrace import assembly, indexes
 from headrace.settings import load_settings
 from vector_index.found import Page, StoredDocument
 from vector_index.generation import published
@@ -12,7 +12,10 @@ from vector_index.local import LocalIndex
 
 def run_stats(name: str, as_json: bool) -> None:
     """Prints the numbers of an index, and a line a segment."""
-    stats = _open(name).stats()
+    home = indexes.published_home(load_settings(), name)
+    manifest = published(home)
+    assert manifest is not None
+    stats = LocalIndex(home, manifest.settings).stats()
     if as_json:
         print(json_module.dumps(asdict(stats)))
         return
@@ -30,8 +33,9 @@ def run_stats(name: str, as_json: bool) -> None:
 
 def run_scan(name: str, after: str | None, limit: int, as_json: bool) -> None:
     """Prints the next documents by id: a line each, or one JSON object with `next`."""
-    index = _open(name)
-    page = index.scan(after=after, limit=limit, access=assembly.access_of(load_settings()))
+    settings = load_settings()
+    index = indexes.published_index(settings, name)
+    page = index.scan(after=after, limit=limit, access=assembly.access_of(settings))
     if as_json:
         print(json_module.dumps(_page_form(page), default=str))
         return
@@ -39,14 +43,6 @@ def run_scan(name: str, after: str | None, limit: int, as_json: bool) -> None:
         print(f"{document.document_id}  {len(document.passages)} passages  {_title(document)!r}")
     if page.next is not None:
         print(f"more: --after {page.next!r}")
-
-
-def _open(name: str) -> LocalIndex:
-    """The index as it is, whatever the settings say of its making."""
-    home = assembly.published_home(load_settings(), name)
-    manifest = published(home)
-    assert manifest is not None
-    return LocalIndex(home, manifest.settings)
 
 
 def _page_form(page: Page) -> dict[str, object]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from feature_store.errors import FeaturesNotApplied
-from headrace import assembly
+from headrace import assembly, indexes
 from headrace.cli.ask import ask, print_answer
 from headrace.cli.indexes import describe, sync_with_bar
 from headrace.cli.models import pull_with_bar
@@ -32,7 +32,7 @@ def run_demo() -> None:
         for model in settings.models.values():
             if isinstance(model, OnnxModel | LlamaCppModel):
                 pull_with_bar(find_card(model.weights), settings.weights)
-    table = assembly.index_section(settings, INDEX).source.path
+    table = indexes.index_section(settings, INDEX).source.path
     if not (table / "_delta_log").is_dir():
         with _step("table"):
             print(f"{write_demo_table(table)} documents of Python's own documentation")

@@ -3,7 +3,7 @@
 import json as json_module
 from dataclasses import asdict
 
-from headrace import assembly
+from headrace import indexes
 from headrace.settings import load_settings
 from vector_index.history import Kept, history, rollback
 from vector_index.verify import verify
@@ -11,7 +11,7 @@ from vector_index.verify import verify
 
 def run_history(name: str, as_json: bool) -> None:
     """Prints a line a generation, or a JSON array."""
-    kept = history(assembly.published_home(load_settings(), name))
+    kept = history(indexes.published_home(load_settings(), name))
     if as_json:
         print(json_module.dumps([_form(one) for one in kept]))
         return
@@ -27,7 +27,7 @@ def run_history(name: str, as_json: bool) -> None:
 
 def run_rollback(name: str, number: int, as_json: bool) -> None:
     """Goes back, and says to what."""
-    manifest = rollback(assembly.published_home(load_settings(), name), number)
+    manifest = rollback(indexes.published_home(load_settings(), name), number)
     if as_json:
         print(json_module.dumps(_form(Kept(manifest.generation, True, manifest))))
         return
@@ -36,7 +36,7 @@ def run_rollback(name: str, number: int, as_json: bool) -> None:
 
 def run_verify(name: str, as_json: bool) -> None:
     """Prints what was found right; what is not ends the command with its name."""
-    report = verify(assembly.published_home(load_settings(), name))
+    report = verify(indexes.published_home(load_settings(), name))
     if as_json:
         print(json_module.dumps(asdict(report)))
         return

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from headrace import assembly
+from headrace import assembly, indexes
 from headrace.cli.ask import parse_json
 from headrace.cli.progress import bar
 from headrace.settings import Settings, load_settings
@@ -24,17 +24,16 @@ from vector_index.query import check_query_type
 def run_sync(name: str, as_json: bool) -> None:
     """Syncs the index and prints what was done."""
     settings = load_settings()
-    assembly.index_section(settings, name)
+    indexes.index_section(settings, name)
     _print_report(sync_with_bar(settings, name), as_json)
 
 
 def run_status(name: str, as_json: bool) -> None:
     """Prints the live generation and its distance to the table."""
     settings = load_settings()
-    assembly.index_section(settings, name)
-    manifest = assembly.published_manifest(settings, name)
-    version = manifest.version()
-    lag = assembly.build_source(settings, name).lag(version.source)
+    indexes.index_section(settings, name)
+    version, documents, passages = indexes.published_state(settings, name)
+    lag = indexes.build_source(settings, name).lag(version.source)
     form = {
         "index": name,
         "generation": version.generation,
@@ -42,8 +41,8 @@ def run_status(name: str, as_json: bool) -> None:
         "lag_versions": lag.versions,
         "lag_s": round(lag.seconds, 1),
         "created_at": version.created_at.isoformat(),
-        "documents": manifest.documents,
-        "passages": manifest.passages,
+        "documents": documents,
+        "passages": passages,
     }
     if as_json:
         print(json_module.dumps(form))
@@ -59,8 +58,8 @@ def run_search(
     settings = load_settings()
     check_question(text)
     check_k(k)
-    embedder = assembly.build_embedder(settings, assembly.index_section(settings, name).embedder)
-    index = assembly.open_index(settings, name, embedder)
+    embedder = assembly.build_embedder(settings, indexes.index_section(settings, name).embedder)
+    index = indexes.open_index(settings, name, embedder)
     tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
     access, mode = assembly.access_of(settings), check_query_type(query_type)
     found = Retriever(index, embedder).find(Lookup(text, k, access, tree, mode))
@@ -74,10 +73,10 @@ def run_search(
 def run_create(name: str, as_json: bool) -> None:
     """Publishes an empty generation, which `sync` then fills."""
     settings = load_settings()
-    embedder = assembly.build_embedder(settings, assembly.index_section(settings, name).embedder)
-    made = assembly.table_index_settings(settings, name, embedder)
-    before_any = replace(assembly.build_source(settings, name).version(), version=-1)
-    version = create(assembly.index_home(settings, name), made, before_any)
+    embedder = assembly.build_embedder(settings, indexes.index_section(settings, name).embedder)
+    made = indexes.table_index_settings(settings, name, embedder)
+    before_any = replace(indexes.build_source(settings, name).version(), version=-1)
+    version = create(indexes.index_home(settings, name), made, before_any)
     if as_json:
         print(json_module.dumps({"index": name, "generation": version.generation}))
     else:
@@ -87,15 +86,15 @@ def run_create(name: str, as_json: bool) -> None:
 def run_rebuild(name: str, as_json: bool) -> None:
     """Builds the index anew under the settings in force, and switches to it."""
     settings = load_settings()
-    home = assembly.published_home(settings, name)
+    home = indexes.published_home(settings, name)
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
     with _embedding_bar() as on_progress:
         report = rebuild(
-            assembly.build_source(settings, name),
+            indexes.build_source(settings, name),
             home,
-            assembly.table_index_settings(settings, name, embedder),
+            indexes.table_index_settings(settings, name, embedder),
             embedder,
-            assembly.build_chunker(settings, name, embedder),
+            indexes.build_chunker(settings, name, embedder),
             on_progress=on_progress,
         )
     _print_report(report, as_json)
@@ -106,10 +105,10 @@ def sync_with_bar(settings: Settings, name: str) -> SyncReport:
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
     with _embedding_bar() as on_progress:
         return sync(
-            assembly.build_source(settings, name),
-            assembly.build_index(settings, name, embedder),
+            indexes.build_source(settings, name),
+            indexes.build_index(settings, name, embedder),
             embedder,
-            assembly.build_chunker(settings, name, embedder),
+            indexes.build_chunker(settings, name, embedder),
             on_progress=on_progress,
         )
 

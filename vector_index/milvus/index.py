@@ -22,7 +22,7 @@ from vector_index.milvus.browsing import Browse
 from vector_index.milvus.changes import Changes
 from vector_index.milvus.names import collections_of
 from vector_index.milvus.searching import Search
-from vector_index.milvus.state import State, changed, generation_after
+from vector_index.milvus.state import STATE_ID, State, changed, from_json, generation_after
 from vector_index.milvus.store import MilvusPlace, Store
 from vector_index.passages import (
     Access,
@@ -39,6 +39,19 @@ from vector_index.query import EQUAL, LegWeights, QueryType, Wanted
 _ATTEMPTS = 8
 
 _Found = TypeVar("_Found")
+
+
+def settings_in_milvus(place: MilvusPlace, name: str) -> IndexSettings | None:
+    """What the index of that name is made of, None before its first publish. Raises StoreFailed."""
+    store, state = Store(place), collections_of(name).state
+    try:
+        if not store.has(state) or not store.is_ready(state):
+            return None
+        store.load(state)
+        text = store.get(state, STATE_ID, "state")
+    finally:
+        store.close()
+    return None if text is None else from_json(text).settings
 
 
 class MilvusIndex:
