@@ -13,7 +13,6 @@ one go leave half of it behind.
 
 import builtins
 import errno
-import importlib.util
 import io
 import os
 import shutil
@@ -21,6 +20,7 @@ import signal
 import sys
 from pathlib import Path
 
+import by_hand
 import faiss
 import numpy as np
 import pyarrow as pa
@@ -29,10 +29,6 @@ from vector_index import disk
 from vector_index.errors import IndexCorrupt, WriteFailed, WriterClosed
 from vector_index.options import WriterOptions
 from vector_index.writer import IndexWriter
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
 
 NEEDS_NO_ROOM = ("rename", "unlink", "rmdir", "remove", "ftruncate", "fsync", "fdatasync")
 

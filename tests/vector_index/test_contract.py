@@ -1,10 +1,8 @@
 """One suite for every VectorIndex, against values computed by hand."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from by_hand import EVERYONE, delta, passage, settings, source, unit
 
 from vector_index.errors import IndexNotFound, InvalidDelta, InvalidFilter, InvalidQuery
 from vector_index.filters import parse_filter
@@ -12,14 +10,6 @@ from vector_index.local import LocalIndex
 from vector_index.memory import InMemoryIndex
 from vector_index.milvus import MilvusIndex
 from vector_index.passages import Access
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, delta, passage, settings, source, unit = (
-    by_hand.EVERYONE, by_hand.delta, by_hand.passage, by_hand.settings, by_hand.source,
-    by_hand.unit,
-)  # fmt: skip
 
 
 @pytest.fixture(params=["memory", "exact", "flat", "ivf_sq8", "hnsw", "auto", "milvus"])

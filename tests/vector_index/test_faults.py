@@ -1,6 +1,5 @@
 """Crashes, full disks and damaged files: afterwards the index is one of two known states."""
 
-import importlib.util
 import multiprocessing
 import os
 import random
@@ -12,20 +11,23 @@ import threading
 import time
 from pathlib import Path
 
+import by_hand
 import pytest
+from by_hand import (
+    EVERYONE,
+    delta,
+    passage,
+    random_delta,
+    random_settings,
+    source,
+    unit,
+)
 
 from vector_index.errors import IndexCorrupt, VectorIndexError
 from vector_index.local import LocalIndex
 from vector_index.options import WriterOptions
 from vector_index.writer import IndexWriter
 
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, delta, passage, random_delta, random_settings, random_vectors, source, unit = (
-    by_hand.EVERYONE, by_hand.delta, by_hand.passage, by_hand.random_delta,
-    by_hand.random_settings, by_hand.random_vectors, by_hand.source, by_hand.unit,
-)  # fmt: skip
 SETTINGS = random_settings()
 # A merge is a process of its own: 0.3 s a run that this is not about.
 OPTIONS = WriterOptions(merges=False)

@@ -1,11 +1,10 @@
 """Ways back and ways anew: history, rollback, rebuild, verify, stats."""
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from by_hand import EVERYONE, random_delta, random_settings, random_vectors, source
 
 from vector_index.building import create, rebuild
 from vector_index.errors import (
@@ -24,13 +23,6 @@ from vector_index.passages import EmbedderIdentity
 from vector_index.verify import verify
 from vector_index.writer import IndexWriter
 
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, random_delta, random_settings, random_vectors, source = (
-    by_hand.EVERYONE, by_hand.random_delta, by_hand.random_settings, by_hand.random_vectors,
-    by_hand.source,
-)  # fmt: skip
 SETTINGS = random_settings()
 NEW = replace(SETTINGS, embedder=EmbedderIdentity("other", "v", 8))
 

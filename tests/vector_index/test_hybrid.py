@@ -1,10 +1,9 @@
 """Both legs as one search: fusing their hits, and the indexes that do it."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import pytest
+from by_hand import EVERYONE, delta, passage, settings, source, unit
 
 from vector_index.errors import InvalidQuery
 from vector_index.filters import parse_filter
@@ -14,14 +13,6 @@ from vector_index.memory import InMemoryIndex
 from vector_index.milvus import MilvusIndex
 from vector_index.passages import Access
 from vector_index.query import LegWeights
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, delta, passage, settings, source, unit = (
-    by_hand.EVERYONE, by_hand.delta, by_hand.passage, by_hand.settings, by_hand.source,
-    by_hand.unit,
-)  # fmt: skip
 
 A, B, C = ("a", 0), ("b", 0), ("c", 0)
 

@@ -1,24 +1,15 @@
 """What only an index on disk can promise."""
 
-import importlib.util
 import json
 import multiprocessing
-from pathlib import Path
 
 import pytest
+from by_hand import EVERYONE, delta, passage, settings, source, unit
 
 from vector_index.errors import EmbedderMismatch, IndexBusy, IndexCorrupt, SettingsMismatch
 from vector_index.gpu import CpuAccelerator, Device
 from vector_index.gpu.replica import Replica
 from vector_index.local import LocalIndex
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, delta, passage, settings, source, unit = (
-    by_hand.EVERYONE, by_hand.delta, by_hand.passage, by_hand.settings, by_hand.source,
-    by_hand.unit,
-)  # fmt: skip
 
 
 @pytest.fixture

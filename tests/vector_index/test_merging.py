@@ -1,24 +1,15 @@
 """Merges: in a process of their own, adopted with what died meanwhile, cleared when they fail."""
 
-import importlib.util
 import logging
 import os
 import time
-from pathlib import Path
 
 import pytest
+from by_hand import random_delta, random_settings, source
 
 from vector_index.local import LocalIndex
 from vector_index.options import WriterOptions
 from vector_index.writer import IndexWriter
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, random_delta, random_settings, random_vectors, source = (
-    by_hand.EVERYONE, by_hand.random_delta, by_hand.random_settings, by_hand.random_vectors,
-    by_hand.source,
-)  # fmt: skip
 
 
 def keys(first, last):

@@ -1,14 +1,13 @@
 """An index in Milvus: what others see of it, what restarts keep, and what it can be written by."""
 
 import dataclasses
-import importlib.util
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
+from by_hand import EVERYONE, delta, passage, settings, source, unit
 from milvus_lite.server_manager import server_manager_instance
 
 from vector_index.errors import (
@@ -28,13 +27,6 @@ from vector_index.milvus.expressions import alive_at
 from vector_index.milvus.names import collections_of, value_field
 from vector_index.passages import Access
 
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, delta, passage, settings, source, unit = (
-    by_hand.EVERYONE, by_hand.delta, by_hand.passage, by_hand.settings, by_hand.source,
-    by_hand.unit,
-)  # fmt: skip
 BOARD = Access("acme", frozenset({"board"}))
 
 

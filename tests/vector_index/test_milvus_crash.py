@@ -1,6 +1,5 @@
 """A writer that dies in the middle of a change leaves the old state; the next one repairs it."""
 
-import importlib.util
 import os
 import random
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from by_hand import EVERYONE, delta, passage, settings, source, unit
 from milvus_lite.server_manager import server_manager_instance
 
 from vector_index.errors import IndexBusy, NeverPublished
@@ -15,14 +15,6 @@ from vector_index.memory import InMemoryIndex
 from vector_index.milvus import MilvusIndex, MilvusPlace
 from vector_index.milvus.names import collections_of
 from vector_index.milvus.store import Store
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, delta, passage, settings, source, unit = (
-    by_hand.EVERYONE, by_hand.delta, by_hand.passage, by_hand.settings, by_hand.source,
-    by_hand.unit,
-)  # fmt: skip
 
 
 class Died(Exception):

@@ -1,11 +1,10 @@
 """Milvus' expressions against the plain evaluator, and strings that try to get out of them."""
 
 import dataclasses
-import importlib.util
 import math
 from datetime import UTC, date, datetime
-from pathlib import Path
 
+import by_hand
 import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
@@ -19,10 +18,6 @@ from vector_index.milvus.expressions import NEVER, necessary, qualifying, quoted
 from vector_index.milvus.names import collections_of, value_field
 from vector_index.milvus.store import Store
 from vector_index.passages import DOCUMENT_SCHEMA, Access, IndexDelta, Passage, passages_to_table
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
 
 COLUMNS = {
     "kind": "string", "file name": "string", "views": "int", "score": "float", "live": "bool",

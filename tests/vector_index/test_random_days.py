@@ -1,10 +1,10 @@
 """Hypothesis drives a writer through any order of operations, against a dictionary."""
 
-import importlib.util
 import shutil
 import tempfile
 from pathlib import Path
 
+import by_hand
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,9 +18,6 @@ from vector_index.passages import Access
 from vector_index.tail import TailLimits
 from vector_index.writer import IndexWriter
 
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
 DIM = 4
 SETTINGS = by_hand.random_settings(dim=DIM)
 GROUPS = ("staff", "board")

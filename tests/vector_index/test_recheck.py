@@ -1,23 +1,14 @@
 """A row that no scan should have found is withheld, by a rule that shares no code with masks."""
 
-import importlib.util
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
+from by_hand import EVERYONE, delta, passage, settings, source, unit
 
 from vector_index.filters import parse_filter
 from vector_index.rows import PassageRows
 from vector_index.writer import IndexWriter
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, delta, passage, settings, source, unit = (
-    by_hand.EVERYONE, by_hand.delta, by_hand.passage, by_hand.settings, by_hand.source,
-    by_hand.unit,
-)  # fmt: skip
 
 
 @pytest.fixture

@@ -4,22 +4,14 @@ Every search step holds the index to recall@10 >= 0.95 against brute force over 
 there, and to never returning a deleted id, a document twice, or an old vector.
 """
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from by_hand import EVERYONE, random_delta, random_settings, source
 
 from vector_index.options import WriterOptions
 from vector_index.tail import TailLimits
 from vector_index.writer import IndexWriter
 
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, random_delta, random_settings, source = (
-    by_hand.EVERYONE, by_hand.random_delta, by_hand.random_settings, by_hand.source,
-)  # fmt: skip
 DIM, K = 24, 10
 
 

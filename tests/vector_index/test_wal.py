@@ -1,22 +1,14 @@
 """The log: what it keeps, and what a crash or the disk may do to it."""
 
 import errno
-import importlib.util
 import logging
-from pathlib import Path
 
 import pytest
+from by_hand import COLUMNS, delta, passage, source, unit
 
 from vector_index import disk
 from vector_index.errors import IndexCorrupt, WriteFailed, WriterClosed
 from vector_index.wal import MAGIC, Change, Log, read_log
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-COLUMNS, delta, passage, source, unit = (
-    by_hand.COLUMNS, by_hand.delta, by_hand.passage, by_hand.source, by_hand.unit,
-)  # fmt: skip
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

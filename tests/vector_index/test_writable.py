@@ -1,11 +1,9 @@
 """One suite for every WritableIndex that is also a BrowsableIndex, against values by hand."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pytest
+from by_hand import EVERYONE, delta, passage, settings, source, unit
 
 from vector_index.errors import IndexNotFound, InvalidDelta, InvalidQuery, WriterClosed
 from vector_index.filters import parse_filter
@@ -14,13 +12,6 @@ from vector_index.milvus import MilvusIndex
 from vector_index.passages import Access
 from vector_index.writer import IndexWriter
 
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, delta, passage, settings, source, unit = (
-    by_hand.EVERYONE, by_hand.delta, by_hand.passage, by_hand.settings, by_hand.source,
-    by_hand.unit,
-)  # fmt: skip
 BOARD = Access("acme", frozenset({"board"}))
 
 

@@ -1,12 +1,12 @@
 """What the one writer of an index promises beyond the contract: crashes, threads, merges."""
 
-import importlib.util
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from by_hand import EVERYONE, random_delta, random_settings, random_vectors, source
 
 from vector_index.errors import IndexBusy, IndexFull
 from vector_index.local import LocalIndex
@@ -15,14 +15,6 @@ from vector_index.passages import cosine_of
 from vector_index.query import Wanted
 from vector_index.tail import TailLimits
 from vector_index.writer import IndexWriter
-
-_spec = importlib.util.spec_from_file_location("by_hand", Path(__file__).parent / "conftest.py")
-by_hand = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(by_hand)
-EVERYONE, random_delta, random_settings, random_vectors, source = (
-    by_hand.EVERYONE, by_hand.random_delta, by_hand.random_settings, by_hand.random_vectors,
-    by_hand.source,
-)  # fmt: skip
 
 
 def keys(first, last):
