@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,23 +137,7 @@ def _write(draft: Path, plan: Plan) -> Manifest:
     linked = _link(draft, plan.inherited)
     for part in plan.inherited:
         write_tombstones(draft, part.segment.id, part.deleted)
-    entries = [*map(_entry, plan.inherited)]
-    like = _largest(plan.inherited)
-    rows_in_all = sum(part.segment.vectors.count for part in plan.inherited)
-    rows_in_all += sum(len(content.vectors) for content in plan.fresh)
-    for content in plan.fresh:
-        segment_id = new_segment_id()
-        vectors = build_vectors(content.vectors, plan.settings, of=rows_in_all, like=like)
-        write_segment(
-            draft,
-            segment_id,
-            documents=content.documents,
-            passages=content.passages,
-            vectors=vectors,
-        )
-        write_tombstones(draft, segment_id, np.empty(0, np.int64))
-        rows, documents = content.passages.num_rows, content.documents.num_rows
-        entries.append(SegmentEntry(segment_id, vectors.kind, rows, documents, 0))
+    entries = [*map(_entry, plan.inherited), *_write_fresh(draft, plan)]
     linked |= _extend_text(draft, plan.text)
     written = sync_new(draft, linked)
     dead_rows = sum(part.segment.count_rows(part.deleted) for part in plan.inherited)
@@ -175,6 +159,28 @@ def _write(draft: Path, plan: Plan) -> Manifest:
         disk.sync_file(draft / name)
     disk.sync_folder(draft)
     return manifest
+
+
+def _write_fresh(draft: Path, plan: Plan) -> Iterator[SegmentEntry]:
+    """Writes the new segments; no more than one of them is built in memory at a time."""
+    like = _largest(plan.inherited)
+    rows_in_all = sum(part.segment.vectors.count for part in plan.inherited)
+    rows_in_all += sum(len(content.vectors) for content in plan.fresh)
+    for content in plan.fresh:
+        segment_id = new_segment_id()
+        vectors = build_vectors(content.vectors, plan.settings, of=rows_in_all, like=like)
+        kind = vectors.kind
+        write_segment(
+            draft,
+            segment_id,
+            documents=content.documents,
+            passages=content.passages,
+            vectors=vectors,
+        )
+        del vectors
+        write_tombstones(draft, segment_id, np.empty(0, np.int64))
+        rows, documents = content.passages.num_rows, content.documents.num_rows
+        yield SegmentEntry(segment_id, kind, rows, documents, 0)
 
 
 def _link(draft: Path, inherited: Sequence[Inherited]) -> dict[str, FileEntry]:

@@ -11,7 +11,7 @@ from vector_index.snapshot import Snapshot
 from vector_index.tail import Tail, TailLimits, needs
 from vector_index.tail_view import TailView
 from vector_index.view import Part, View
-from vector_index.wal import Change
+from vector_index.wal import Change, touched
 from vector_index.writing import Written
 
 
@@ -47,7 +47,7 @@ class State:
 
     def replay(self, change: Change) -> None:
         """Takes in a change that was logged but not flushed."""
-        self.kill(change.touched, change.sequence)
+        self.kill(touched(change.delta), change.sequence)
         need = needs(change.delta)
         if not self.has_room(need):  # the log may be from a writer with wider limits
             limits = TailLimits(

@@ -44,12 +44,12 @@ class Change:
     delta: IndexDelta
     source: SourceVersion | None
 
-    @property
-    def touched(self) -> list[str]:
-        """The ids of all documents that this adds, replaces or removes."""
-        if not self.delta.documents.num_rows:
-            return list(self.delta.removed)
-        return [*self.delta.removed, *self.delta.documents["document_id"].to_pylist()]
+
+def touched(delta: IndexDelta) -> list[str]:
+    """The ids of all documents that the change adds, replaces or removes."""
+    if not delta.documents.num_rows:
+        return list(delta.removed)
+    return [*delta.removed, *delta.documents["document_id"].to_pylist()]
 
 
 class Log:

@@ -29,7 +29,7 @@ from vector_index.snapshot import Snapshot
 from vector_index.state import State
 from vector_index.tail import TailLimits, needs
 from vector_index.view import View
-from vector_index.wal import Change
+from vector_index.wal import Change, touched
 from vector_index.writing import Merged, Written, write_generation
 
 _NO_ROOM = TailLimits(0, 0)
@@ -234,7 +234,7 @@ class IndexWriter(Reading):
         self, delta: IndexDelta, source: SourceVersion | None, need: TailLimits
     ) -> IndexVersion:
         change = Change(self._state.sequence + 1, delta, source)
-        killed = self._state.kill(change.touched, change.sequence)
+        killed = self._state.kill(touched(change.delta), change.sequence)
         if not (killed or delta.documents.num_rows or source):
             return self.version()
         try:
@@ -248,9 +248,8 @@ class IndexWriter(Reading):
 
     def _publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
         state, sequence = self._state, self._state.sequence + 1
-        ids = delta.documents["document_id"].to_pylist()
         merged = self._merging.ended()
-        killed = state.kill([*delta.removed, *ids], sequence)
+        killed = state.kill(touched(delta), sequence)
         extra = Content(delta.documents, delta.passages, delta.vectors)
         try:
             written = self._write(state.snapshot(sequence, source, extra=extra), merged)

@@ -39,6 +39,8 @@ from vector_index.passages import Access
 # One thread, so that the same change gives the same segments. Past the heap's size tantivy cuts
 # a segment; its merge policy joins eight of like size, so their number grows with the logarithm.
 _WRITER_HEAP_BYTES = 64_000_000
+# Passages that are Python objects at a time.
+_ROWS_AT_ONCE = 1024
 _META = "meta.json"
 _LENGTHS = "lengths.json"
 _COPIED = frozenset({_META, ".managed.json"})
@@ -215,7 +217,7 @@ def _inherit(folder: Path, parent: Path) -> None:
 def _add(writer: tantivy.IndexWriter, passages: pa.Table, lengths: Lengths) -> Lengths:
     title_length, text_length = lengths.title, lengths.text
     names = ["document_id", "ordinal", "title", "text", "tenant", "allowed_groups"]
-    for batch in passages.select(names).to_batches():
+    for batch in passages.select(names).to_batches(max_chunksize=_ROWS_AT_ONCE):
         for document_id, ordinal, title, text, tenant, groups in zip(
             *(column.to_pylist() for column in batch.columns), strict=True
         ):
