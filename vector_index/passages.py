@@ -1,5 +1,6 @@
 """The words of this room: passages, who may see them, hits, and what an answer was built from."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -9,6 +10,10 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from vector_index.errors import InvalidDelta
+
+_TABLE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 MetadataValue = str | int | float | bool | datetime | date | tuple[str, ...] | None
 MetadataType = Literal["string", "int", "float", "bool", "timestamp", "date", "strings"]
@@ -96,12 +101,22 @@ def cosine_of(hit: Hit) -> float:
 
 @dataclass(frozen=True, slots=True)
 class SourceVersion:
-    """The table state an index was built from: the sync cursor."""
+    """The table state an index was built from: the sync cursor.
+
+    table_id names folders: letters, digits, `.`, `_` and `-`, at most 128. Raises InvalidDelta.
+    """
 
     table_id: str
     version: int
     schema_fingerprint: str
     committed_at: datetime
+
+    def __post_init__(self) -> None:
+        if not _TABLE_ID.fullmatch(self.table_id):
+            raise InvalidDelta(
+                f"table id {self.table_id!r} cannot name a folder; use letters, digits, '.', '_' "
+                "and '-', at most 128 of them"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,3 +54,14 @@ def test_the_python_of_the_readme_prints_a_cited_answer(readme_server, block):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "['csv'" in done.stdout
+
+
+def test_the_python_of_the_index_guide_finds_what_it_wrote(tmp_path):
+    guide = (ROOT / "docs" / "vector_index.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[('n1', 0.6")

@@ -6,10 +6,17 @@ import multiprocessing
 import pytest
 from by_hand import EVERYONE, delta, passage, settings, source, unit
 
-from vector_index.errors import EmbedderMismatch, IndexBusy, IndexCorrupt, SettingsMismatch
+from vector_index.errors import (
+    EmbedderMismatch,
+    IndexBusy,
+    IndexCorrupt,
+    InvalidDelta,
+    SettingsMismatch,
+)
 from vector_index.gpu import CpuAccelerator, Device
 from vector_index.gpu.replica import Replica
 from vector_index.local import LocalIndex
+from vector_index.passages import SourceVersion
 
 
 @pytest.fixture
@@ -110,3 +117,9 @@ def test_segments_are_scanned_where_they_are_placed_and_answer_the_same(home, fo
         assert [h.passage.document_id for h in _all(placed)] == ["a", "d", "c"]
     finally:
         device.close()
+
+
+@pytest.mark.parametrize("table_id", ["", "../up", "a/b", ".hidden", "a b", "x" * 129, "a\n"])
+def test_a_table_id_that_cannot_name_a_folder_is_refused(table_id):
+    with pytest.raises(InvalidDelta, match="cannot name a folder"):
+        SourceVersion(table_id, 0, "fp", source().committed_at)
