@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 _GATHER_FROM = 4
 # And so few rows are gathered sooner than FAISS is called: 20 rows 3.5 us, not 5.3.
 _GATHER_BELOW = 64
+# So few products are sorted whole sooner than cut at the k-th: 100 of one query in 4 us, not 11;
+# 64 queries with 60 each take 42 us so, 38 cut.
+_SORT_UP_TO = 1000
 # Bounds the gathered copy; a block that fits the cache is not read from memory again.
 _BLOCK_BYTES = 8 << 20
 
@@ -91,8 +94,8 @@ def _block(
 def _best_of(products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> _Best:
     """The best min(k, b) of each line of products (n, b); rows (b,) ascend."""
     size = products.shape[1]
-    if size <= k:
-        order = np.argsort(-products, axis=1, kind="stable")
+    if size <= k or products.size <= _SORT_UP_TO:
+        order = np.argsort(-products, axis=1, kind="stable")[:, :k]
         return pick(products, order), rows[order]
     bars = np.partition(products, size - k, axis=1)[:, size - k, np.newaxis]
     above = products >= bars
