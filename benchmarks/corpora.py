@@ -62,18 +62,17 @@ def load_corpus(cache: Path, source: Source, rows: int, dim: int) -> Corpus:
         drawn = (
             _embedded_passages(cache, rows)[: rows + QUERIES]
             if source == "passages"
-            else _clustered(rows + QUERIES, dim)
+            else clustered(rows + QUERIES, dim)
         )
         np.save(folder / "vectors.npy", drawn[QUERIES:])
         np.save(folder / "queries.npy", drawn[:QUERIES])
         np.save(folder / "truth.npy", _true_rows(drawn[:QUERIES], drawn[QUERIES:]))
     vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="r"))
-    return Corpus(
-        folder, vectors, np.load(folder / "queries.npy"), np.load(folder / "truth.npy")
-    )
+    return Corpus(folder, vectors, np.load(folder / "queries.npy"), np.load(folder / "truth.npy"))
 
 
-def _clustered(rows: int, dim: int) -> Floats:
+def clustered(rows: int, dim: int) -> Floats:
+    """Float32 (rows, dim) of the first recipe above, the same every time."""
     rng = np.random.default_rng(0)
     latent = min(64, dim)
     basis = np.linalg.qr(rng.standard_normal((dim, latent)))[0].T.astype(np.float32)
@@ -160,4 +159,3 @@ def _docstrings(content: str) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield ast.get_docstring(node) or ""
-

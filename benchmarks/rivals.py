@@ -40,7 +40,7 @@ ROUND_S = 1.0
 OURS = ("ours:", "shipped:", "index:")
 DATABASES = ("lancedb", "milvus-lite", "chroma", "qdrant")
 _THREADS = ("OMP", "OPENBLAS", "MKL", "RAYON")
-_POOLS = ("TOKIO_WORKER_THREADS", "LANCE_CPU_THREADS")
+PATIENCE_S = 1800.0
 
 
 @dataclass(slots=True)
@@ -67,20 +67,29 @@ def main() -> None:
     for name in [name for name in names if built[name] is not None]:
         here, there = context.Pipe()
         context.Process(target=_serve, args=(there, name, corpus.folder), daemon=True).start()
+        there.close()  # or a dead process would never read as an end of file
         answer = _told(here, "tune")
         if isinstance(answer, str):
             print(f"{name}: left out: {answer}", flush=True)
             continue
         figures[name], workers[name] = Figures(answer[0], built[name] or 0.0, *answer[1:]), here
         print(f"{name}: effort {answer[1]}, recall {answer[2]:.3f}", file=sys.stderr, flush=True)
-    for number in range(options.rounds + 1):
-        for size in BATCHES:
-            for name, worker in workers.items():
-                qps = _told(worker, size)
-                if number:  # the first one warms up
-                    figures[name].qps[size].append(qps)
+    _measure(workers, figures, options.rounds)
     _print_table(corpus, figures, options)
     _print_claims(figures)
+
+
+def _measure(workers: dict[str, Connection], figures: dict[str, Figures], rounds: int) -> None:
+    """Fills in the figures; whoever fails on the way is left out of all of them."""
+    for number in range(rounds + 1):
+        for size in BATCHES:
+            for name in list(workers):
+                answer = _told(workers[name], size)
+                if isinstance(answer, str):
+                    print(f"{name}: left out at batch {size}: {answer}", flush=True)
+                    del workers[name], figures[name]
+                elif number:  # the first one warms up
+                    figures[name].qps[size].append(answer)
 
 
 def _parse() -> argparse.Namespace:
@@ -131,12 +140,16 @@ def _build(name: str, home: Path) -> None:
 def _hold_to_one_core() -> None:
     """For this process's children, before they read how many threads there are."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    os.environ |= {f"{name}_NUM_THREADS": "1" for name in _THREADS} | dict.fromkeys(_POOLS, "1")
+    os.environ |= {f"{name}_NUM_THREADS": "1" for name in _THREADS}
 
 
 def _told(worker: Connection, command: str | int) -> Any:
-    worker.send(command)
-    return worker.recv()
+    """The worker's answer, or a text that says why there is none."""
+    try:
+        worker.send(command)
+        return worker.recv() if worker.poll(PATIENCE_S) else f"silent for {PATIENCE_S:.0f} s"
+    except (EOFError, OSError) as exc:
+        return f"its process ended: {type(exc).__name__}"
 
 
 def _serve(pipe: Connection, name: str, home: Path) -> None:
@@ -152,7 +165,7 @@ def _serve(pipe: Connection, name: str, home: Path) -> None:
         pipe.send(_tuned(contender, corpus))
         while True:
             pipe.send(_queries_a_second(contender, corpus, MEASURED, pipe.recv()))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         return
     except Exception as exc:  # noqa: BLE001  # whatever a rival raises must not end the others
         traceback.print_exc()
@@ -171,20 +184,25 @@ def _tuned(contender: Contender, corpus: Corpus) -> tuple[str, Effort, float] | 
                 high = middle
             else:
                 low = middle + 1
-        best = max(best, _recall(contender, corpus, TUNING, family[low]))
-        if _recall(contender, corpus, TUNING, family[low]) >= RECALL:
+        reached = _recall(contender, corpus, TUNING, family[low])
+        best = max(best, reached)
+        if reached >= RECALL:
             chosen.append((_queries_a_second(contender, corpus, TUNING, 1), family[low]))
     if not chosen:
         return f"recall@10 reaches {best:.3f} at most"
     effort = max(chosen)[1]
-    return contender.note, effort, _recall(contender, corpus, MEASURED, effort)
+    return contender.note, effort, _recall(contender, corpus, MEASURED, effort, size=1)
 
 
-def _recall(contender: Contender, corpus: Corpus, which: slice, effort: Effort) -> float:
+def _recall(
+    contender: Contender, corpus: Corpus, which: slice, effort: Effort, *, size: int = 50
+) -> float:
     import numpy as np
 
     contender.set_effort(effort)
-    found = [contender.rows(contender.ask(query[np.newaxis])) for query in corpus.queries[which]]
+    queries = corpus.queries[which]
+    blocks = [queries[start : start + size] for start in range(0, len(queries), size)]
+    found = [contender.rows(contender.ask(block)) for block in blocks]
     return corpus.recall(np.concatenate(found), which)
 
 
