@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from corpora import K, Floats, Rows
+from corpora import Floats, K, Rows
 from published import ACCESS, index_settings, make_delta, source_version
 
 # A search effort: the values of a contender's knobs, least work first within a family.

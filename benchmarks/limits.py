@@ -6,10 +6,11 @@ One line a claim: what was measured, the goal, and whether it is met.
   three plain readers of as many bytes (`np.sum`, `np.dot`, a matrix-vector product).
 - 64 queries at once against the bare matrix product of the same shape, products written out.
 - Resident memory of an opened flat index after searches, in a process of its own: the growth of
-  all its resident pages, the mapped ones included, against the vectors' bytes.
-- Peak memory of a publish, in a process of its own that holds the delta before: the growth of
-  the largest resident set while publishing, the delta's own vectors counted in, against their
-  bytes. A passage is 60 words, so text is about a quarter as much again.
+  all its resident pages, the mapped ones included, against the vectors' bytes. Passages have 60
+  words, about a quarter of their vector's bytes; those that were returned are resident too.
+- Peak memory of a publish, in a process of its own: the growth of the largest resident set over
+  what was there before the delta was, its own vectors and text included.
+- Both have used a small index before: what libraries take once is left out.
 - Rows built, and merged from two halves, a second, against `train` and `add` of the same index
   in FAISS with the same settings, over all rows, nothing written by either.
 
@@ -32,29 +33,24 @@ from typing import Any
 
 import faiss
 import numpy as np
-import psutil
-from corpora import K, Floats, clustered
-from published import ACCESS, index_settings, make_delta, source_version
+from corpora import Floats, K, clustered
 
 from vector_index.kinds import KINDS, KindName, SegmentVectors, merge_vectors
 from vector_index.kinds import hnsw as hnsw_kinds
 from vector_index.kinds import ivf as ivf_kinds
-from vector_index.local import LocalIndex
 from vector_index.plan import nearest
 
 BATCH = 64
 QUERIES = 256
+_CHILD = Path(__file__).with_name("limits_memory.py")
 _FAR_BEYOND_CACHES = 128 << 20
 BUILT_KINDS = ("flat", "ivf_flat", "ivf_sq8", "ivf_rabitq", "hnsw", "hnsw_sq8")
 Work = Callable[[], Any]
 
 
 def main() -> None:
-    """Measures every claim, or is the child process that measures one kind of memory."""
+    """Measures every claim."""
     options = _parse()
-    if options.child:
-        print(json.dumps(_CHILDREN[options.child](options)))
-        return
     if os.environ.get("OMP_NUM_THREADS") != "1":
         sys.exit("NumPy reads its number of threads at start: run with OMP_NUM_THREADS=1")
     print(f"{options.rows:,} x {options.dim}, {options.rounds} rounds, one thread")
@@ -85,8 +81,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", default=",".join(BUILT_KINDS), help="for build and merge")
-    parser.add_argument("--child", choices=tuple(_CHILDREN), help=argparse.SUPPRESS)
-    parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -133,94 +127,16 @@ def _claim_memory(child: str, title: str, options: argparse.Namespace, goal: flo
         _run_child("written", folder, options)
         answers = [_run_child(child, folder, options) for _ in range(options.rounds)]
     _claim(title, [answer["share"] for answer in answers], at_most=goal)
-    for name in answers[0].keys() - {"share"}:
+    for name in list(answers[0])[1:]:
         print(f"    {name}: {_middle([answer[name] for answer in answers])}")
 
 
 def _run_child(child: str, folder: str, options: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", child, "--home", folder]
+    command = [sys.executable, str(_CHILD), child, "--home", folder]
     command += ["--rows", str(options.rows), "--dim", str(options.dim)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     answer: dict[str, float] = json.loads(done.stdout)
     return answer
-
-
-def _written_child(options: argparse.Namespace) -> dict[str, float]:
-    """Leaves vectors, queries and an index in `home`: the others have not made them themselves."""
-    drawn = clustered(options.rows + QUERIES, options.dim)
-    np.save(options.home / "queries.npy", drawn[:QUERIES])
-    np.save(options.home / "vectors.npy", drawn[QUERIES:])
-    _flat_index(options.home / "large", options).publish(
-        make_delta(drawn[QUERIES:]), source_version(1)
-    )
-    _flat_index(options.home / "small", options).publish(
-        make_delta(drawn[:QUERIES]), source_version(1)
-    )
-    return {}
-
-
-def _publish_child(options: argparse.Namespace) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(dir=options.home) as folder:
-        index = _flat_index(Path(folder), options)
-        # What libraries take once is not the publish's.
-        index.publish(make_delta(np.load(options.home / "queries.npy")), source_version(1))
-        before = _resident_bytes()
-        delta = make_delta(np.load(options.home / "vectors.npy"), first=QUERIES)
-        held = _resident_bytes() - before
-        _forget_peak()
-        index.publish(delta, source_version(2))
-        peak = _peak_bytes() - before
-        size = delta.vectors.nbytes
-        return {
-            "share": peak / size,
-            "the delta alone (vectors, keys, text)": held / size,
-            "so publishing itself": (peak - held) / size,
-        }
-
-
-def _resident_child(options: argparse.Namespace) -> dict[str, float]:
-    queries = np.load(options.home / "queries.npy")
-    small = _flat_index(options.home / "small", options)
-    _search_all(small, queries)  # what libraries take once is not the index's
-    before = _resident_bytes()
-    index = _flat_index(options.home / "large", options)
-    opened = _resident_bytes() - before
-    _search_all(index, queries)
-    size = options.rows * options.dim * 4
-    mapped = sum(m.rss for m in psutil.Process().memory_maps() if "/large/" in m.path)
-    return {
-        "share": (_resident_bytes() - before) / size,
-        "of that after opening": opened / size,
-        "of that mapped files": mapped / size,
-    }
-
-
-def _flat_index(home: Path, options: argparse.Namespace) -> LocalIndex:
-    return LocalIndex(home, index_settings("flat", options.dim))
-
-
-def _search_all(index: LocalIndex, queries: Floats) -> None:
-    for query in queries:
-        index.search(query, k=K, access=ACCESS)
-
-
-_CHILDREN = {"publish": _publish_child, "written": _written_child, "resident": _resident_child}
-
-
-def _resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
-
-
-def _forget_peak() -> None:
-    """Sets the kernel's high-water mark to what is resident now (proc(5), clear_refs 5)."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_bytes() -> int:
-    """As ru_maxrss, but since _forget_peak."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    line = next(line for line in status if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
 
 
 def _compare_build(kind: KindName, vectors: Floats, rounds: int) -> None:
