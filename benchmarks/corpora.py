@@ -14,6 +14,7 @@ Queries are rows drawn alike and held out of what is searched.
 
 import ast
 import os
+import random
 import sys
 import sysconfig
 import warnings
@@ -54,16 +55,15 @@ class Corpus:
 
 def load_corpus(cache: Path, source: Source, rows: int, dim: int) -> Corpus:
     """The corpus from the cache, made first where it is not there; vectors are mapped."""
+    drawn: Floats | None = None
     if source == "passages":
-        rows = min(rows, len(_embedded_passages(cache, rows)) - QUERIES)
+        drawn = _embedded_passages(cache, rows + QUERIES)
+        rows, dim = len(drawn) - QUERIES, drawn.shape[1]
     folder = cache / f"{source}-{rows}x{dim}"
     if not (folder / "truth.npy").exists():
+        if drawn is None:
+            drawn = clustered(rows + QUERIES, dim)
         folder.mkdir(parents=True, exist_ok=True)
-        drawn = (
-            _embedded_passages(cache, rows)[: rows + QUERIES]
-            if source == "passages"
-            else clustered(rows + QUERIES, dim)
-        )
         np.save(folder / "vectors.npy", drawn[QUERIES:])
         np.save(folder / "queries.npy", drawn[:QUERIES])
         np.save(folder / "truth.npy", _true_rows(drawn[:QUERIES], drawn[QUERIES:]))
@@ -101,24 +101,18 @@ def _true_rows(queries: Floats, vectors: Floats) -> Rows:
     return rows
 
 
-def _embedded_passages(cache: Path, rows: int) -> Floats:
-    """At least the first rows + QUERIES passages in shuffled order, or all there are."""
-    file = cache / "passages.npy"
-    if file.exists():
-        vectors = np.load(file, mmap_mode="r")
-        complete = cache / "passages.complete"
-        if len(vectors) >= rows + QUERIES or complete.exists():
-            return np.asarray(vectors)
-    weights = Path(os.environ["HEADRACE_WEIGHTS_DIR"]) / _MODEL
-    texts = _passages(weights / "tokenizer.json")
-    chosen = texts[: rows + QUERIES]
-    print(f"embedding {len(chosen):,} of {len(texts):,} passages", file=sys.stderr)
-    vectors = _embed(weights, chosen)
-    cache.mkdir(parents=True, exist_ok=True)
-    np.save(file, vectors)
-    if len(chosen) == len(texts):
-        (cache / "passages.complete").touch()
-    return vectors
+def _embedded_passages(cache: Path, wanted: int) -> Floats:
+    """The vectors of so many passages, or of all where there are fewer; made once."""
+    file = cache / f"passages-{wanted}.npy"
+    if not file.exists():
+        weights = Path(os.environ["HEADRACE_WEIGHTS_DIR"]) / _MODEL
+        texts = _passages(weights / "tokenizer.json", wanted)[:wanted]
+        print(f"embedding {len(texts):,} passages", file=sys.stderr, flush=True)
+        vectors = _embed(weights, texts)
+        cache.mkdir(parents=True, exist_ok=True)
+        np.save(file, vectors)
+    loaded: Floats = np.load(file)
+    return loaded
 
 
 def _embed(weights: Path, texts: list[str]) -> Floats:
@@ -131,23 +125,31 @@ def _embed(weights: Path, texts: list[str]) -> Floats:
     return vectors
 
 
-def _passages(tokenizer: Path) -> list[str]:
-    """Every different passage, in an order that its text decides."""
+def _passages(tokenizer: Path, wanted: int) -> list[str]:
+    """The first different passages of files in a random order, the same every time, shuffled."""
     from pipelines.chunking import token_chunker
 
     chunk = token_chunker(tokenizer, _MAX_TOKENS)
-    pieces = {piece.text_hash: piece.text for text in set(_texts()) for piece in chunk(text)}
+    pieces: dict[str, str] = {}
+    for text in _texts():
+        pieces |= {piece.text_hash: piece.text for piece in chunk(text)}
+        if len(pieces) >= wanted:
+            break
     return [pieces[key] for key in sorted(pieces)]
 
 
 def _texts() -> Iterator[str]:
     paths = sysconfig.get_paths()
-    for home in {paths["stdlib"], paths["purelib"], paths["platlib"]}:
-        for path in Path(home).rglob("*"):
-            if path.suffix in (".md", ".rst", ".txt", ".py") and path.is_file():
-                content = path.read_bytes().decode("utf-8", "ignore")
-                found = _docstrings(content) if path.suffix == ".py" else [content]
-                yield from (text for text in found if len(text) >= _SHORTEST_TEXT)
+    homes = sorted({paths["stdlib"], paths["purelib"], paths["platlib"]})
+    files = [path for home in homes for path in sorted(Path(home).rglob("*"))]
+    files = [path for path in files if path.suffix in (".md", ".rst", ".txt", ".py")]
+    random.Random(0).shuffle(files)
+    for path in files:
+        if not path.is_file():
+            continue
+        content = path.read_bytes().decode("utf-8", "ignore")
+        found = _docstrings(content) if path.suffix == ".py" else [content]
+        yield from (text for text in found if len(text) >= _SHORTEST_TEXT)
 
 
 def _docstrings(content: str) -> Iterator[str]:

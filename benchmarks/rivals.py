@@ -17,6 +17,7 @@ overhead counts, for them and for us. Builds use every core and are kept in the 
 
 import argparse
 import os
+import shutil
 import statistics
 import sys
 import time
@@ -131,6 +132,7 @@ def _build(name: str, home: Path) -> None:
     contender = _contender(name)
     vectors = np.load(home / "vectors.npy")
     folder = home / contender.folder
+    shutil.rmtree(folder, ignore_errors=True)  # a build that was cut off
     folder.mkdir()
     started = time.perf_counter()
     contender.build(vectors, folder)
