@@ -16,7 +16,7 @@ def rival_contenders() -> Mapping[str, Callable[[], Contender]]:
     refined = [[(probes, refine) for probes in PARTITIONS] for refine in (5, 10, 20)]
     widths = [*one_knob(WIDTHS), [(width, 2) for width in WIDTHS]]
     return {
-        "hnswlib": lambda: Hnswlib(M),
+        "hnswlib:m16": lambda: Hnswlib(M),
         "hnswlib:m32": lambda: Hnswlib(32),
         "usearch:f32": lambda: Usearch("f32"),
         "usearch:bf16": lambda: Usearch("bf16"),
