@@ -2,9 +2,10 @@
 
 Every contender is tuned alike: the least effort whose recall@10 on the first 500 queries is 0.95
 or more, a step up where the other 500 then have less; where two knobs give several such efforts,
-the fastest of them. Recall and queries a second are then measured on the other 500 queries, one at a time and 64 at once, in rounds in which
-the contenders take turns. Medians, and in brackets the lowest and highest round. `shipped:` are
-ours as a user gets them, without tuning; `index:` is a published LocalIndex's public search.
+the fastest of them. Recall and queries a second are then measured on the other 500 queries, one at
+a time and 64 at once, in rounds in which the contenders take turns. Medians, and in brackets the
+lowest and highest round. `shipped:` are ours as a user gets them, without tuning; `index:` is a
+published LocalIndex's public search.
 
 One thread: every contender runs in a process of its own that may use one core only, the same for
 all, with the thread pools we know of set to one. hnswlib and usearch are told so themselves;
@@ -261,7 +262,8 @@ def _print_claims(figures: Mapping[str, Figures]) -> None:
             print(
                 f"batch {size:2}: {own} (recall {figures[own].recall:.3f}) is "
                 f"{_middle(ratios, '.2f')} x {rival} ({figures[rival].recall:.3f}); "
-                f"goal {GOAL} {_verdict(ratios, GOAL)}, stretch {STRETCH} {_verdict(ratios, STRETCH)}"
+                f"goal {GOAL} {_verdict(ratios, GOAL)}, "
+                f"stretch {STRETCH} {_verdict(ratios, STRETCH)}"
             )
 
 
