@@ -1,4 +1,4 @@
-"""How fresh, how fast, how large: one index being written and searched at once.
+"""How fresh and how fast: one index being written and searched at once.
 
     OMP_NUM_THREADS=1 python benchmarks/freshness.py
         [--rows 100000] [--dim 384] [--documents 1000000] [--rounds 5]
@@ -9,19 +9,13 @@ some 300 characters.
 """
 
 import argparse
-import multiprocessing
-import os
-import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import faiss
 import numpy as np
-import psutil
 import pyarrow as pa
 
 from vector_index.local import LocalIndex
@@ -190,100 +184,6 @@ def bench_search_under_writes(name: str, writer: IndexWriter, dim: int, rounds: 
         report(what, figure, ">= 0.80 of idle")
 
 
-def bench_build(home: Path, made: np.ndarray, kind: str, rounds: int) -> None:
-    rows, dim = made.shape
-    change = delta(keys(rows), made)
-    ratios, durable, rates = [], [], []
-    for number in range(rounds):
-        file = home / f"raw-{kind}-{number}"
-        raw = timed(lambda: raw_faiss(kind, made))
-        stored = timed(lambda file=file: store(raw_faiss(kind, made), file))
-        index = LocalIndex(home / f"{kind}-{number}", settings(dim, kind))
-        ours = timed(lambda index=index: index.publish(change, SOURCE))
-        ratios.append(raw / ours)
-        durable.append(stored / ours)
-        rates.append(rows / ours)
-        file.unlink()
-        shutil.rmtree(home / f"{kind}-{number}")
-    figure = f"{spread(ratios)} ({np.median(rates):,.0f} rows/s)"
-    report(f"{kind}: publish of {rows:,} rows / raw FAISS add", figure, ">= 0.8")
-    report("  / raw FAISS add, write_index and fsync", spread(durable), ">= 0.8")
-
-
-def raw_faiss(kind: str, made: np.ndarray) -> faiss.Index:
-    rows, dim = made.shape
-    if kind == "flat":
-        index = faiss.IndexFlatIP(dim)
-    else:
-        lists = int(4 * np.sqrt(rows))
-        index = faiss.index_factory(dim, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
-    index.train(made)
-    index.add(made)
-    return index
-
-
-def store(index: faiss.Index, file: Path) -> None:
-    faiss.write_index(index, str(file))
-    descriptor = os.open(file, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-
-
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def resident_shares(home: Path, small: Path, dim: int, rows: int, answer) -> None:
-    """In a process of its own: what an opened, searched index keeps in memory.
-
-    Two shares of the vectors' bytes: without and with the passages' file, whose pages belong to
-    the page cache and are mapped 64 KB around every hit. The libraries are there before: a small
-    index has been searched (pyarrow loads pandas at the first conversion, 30 MB).
-    """
-    opened = [search_some(LocalIndex(small, settings(dim)), dim)]
-    before = psutil.Process().memory_info().rss
-    opened.append(search_some(LocalIndex(home, settings(dim)), dim))
-    maps = psutil.Process().memory_maps()
-    text = sum(m.rss for m in maps if m.path.startswith(f"{home}/") and m.path.endswith(".arrow"))
-    held = psutil.Process().memory_info().rss - before
-    answer.put(((held - text) / (rows * dim * 4), held / (rows * dim * 4)))
-
-
-def search_some(index: LocalIndex, dim: int) -> LocalIndex:
-    for query in vectors(50, dim, seed=9):
-        index.search(query, k=10, access=EVERYONE)
-    return index
-
-
-def publish_peak(home: Path, dim: int, rows: int, answer) -> None:
-    """In a process of its own: the peak of a publish, the change handed to it included.
-
-    Two shares: of the vectors' bytes, and of the change's, which has text too.
-    """
-    LocalIndex(home / "warm", settings(dim)).publish(delta(keys(100), vectors(100, dim)), SOURCE)
-    change_ids = keys(rows)
-    before = psutil.Process().memory_info().rss
-    change = delta(change_ids, vectors(rows, dim))
-    LocalIndex(home / "peak", settings(dim)).publish(change, SOURCE)
-    # Not ru_maxrss: that one is inherited from the process that started this one.
-    status = Path("/proc/self/status").read_text().split("VmHWM:")[1]
-    peak = int(status.split()[0]) * 1024 - before
-    size = change.vectors.nbytes + change.passages.nbytes + change.documents.nbytes
-    answer.put((peak / change.vectors.nbytes, peak / size))
-
-
-def in_a_process(work, *arguments) -> tuple[float, float]:
-    context = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=work, args=(*arguments, answer))
-    process.start()
-    value = answer.get(timeout=600)
-    process.join()
-    return value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
@@ -297,20 +197,6 @@ def main() -> None:
         for kind in ("flat", "ivf_flat"):
             change = delta(keys(rows), made)
             LocalIndex(home / kind, settings(dim, kind)).publish(change, SOURCE)
-        LocalIndex(home / "few", settings(dim)).publish(delta(keys(20), made[:20]), SOURCE)
-        places = home / "flat", home / "few"
-        held, mapped = zip(
-            *(in_a_process(resident_shares, *places, dim, rows) for _ in range(3)), strict=True
-        )
-        report("resident, an opened flat index / its vectors", spread(held), "<= 1.15")
-        report("  with the text's pages around 500 hits", spread(mapped), "(page cache)")
-        peaks, shares = zip(
-            *(in_a_process(publish_peak, home / str(n), dim, rows) for n in range(3)), strict=True
-        )
-        report("peak of a flat publish / its vectors", spread(peaks), "<= 2.2")
-        report("  / its vectors and text", spread(shares), "<= 2.2")
-        for kind in ("flat", "ivf_flat"):
-            bench_build(home, made, kind, asked.rounds)
         with IndexWriter(home / "flat", settings(dim), options=UNSYNCED) as unsynced:
             bench_freshness({f"flat {rows:,}, unsynced": unsynced}, dim)
         for kind in ("flat", "ivf_flat"):
