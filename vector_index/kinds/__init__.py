@@ -69,7 +69,10 @@ def merge_vectors(
     that share their training are joined; anything else is built from the original vectors, with
     the training of the largest part where it still fits. Raises TooFewRows as `build`.
     """
-    vectors = np.concatenate([part.reconstruct(rows) for part, rows in parts])
+    if kind == "flat":
+        return flat.join_flat(parts)
+    vectors = np.empty((sum(len(rows) for _, rows in parts), parts[0][0].dim), np.float32)
+    flat.gather(parts, vectors)
     if kind in ("ivf_flat", "ivf_sq8", "ivf_rabitq"):
         joined = merging.join_ivf(parts, kind, vectors)
         if joined is not None:

@@ -15,6 +15,8 @@ _GATHER_BELOW = 64
 # So few products are sorted whole sooner than cut at the k-th: 100 of one query in 4 us, not 11;
 # 64 queries with 60 each take 42 us so, 38 cut.
 _SORT_UP_TO = 1000
+# More improvements than this a line are cut at the k-th instead of sorted.
+_FEW_A_LINE = 64
 # Bounds the gathered copy; a block that fits the cache is not read from memory again.
 _BLOCK_BYTES = 8 << 20
 
@@ -112,22 +114,28 @@ def _best_of(products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> 
 def _improve(best: _Best, products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> _Best:
     """The best min(k, seen) of what is already best and a block of later rows."""
     scores, found = best
-    if scores.shape[1] == k:
-        # A later row with the same score loses the tie.
-        lines = np.flatnonzero((products > scores[:, -1:]).any(axis=1))
-        products = products[lines]
-    else:
-        lines = np.arange(len(products))
+    if scores.shape[1] < k:
+        return _joined(best, _best_of(products, rows, k), k)
+    # A later row with the same score as the last loses the tie.
+    lines, columns = np.nonzero(products > scores[:, -1:])
     if not len(lines):
         return best
-    new_scores, new_found = _best_of(products, rows, k)
-    new_scores = np.concatenate([scores[lines], new_scores], axis=1)
-    new_found = np.concatenate([found[lines], new_found], axis=1)
+    if len(lines) > _FEW_A_LINE * len(scores):
+        return _joined(best, _best_of(products, rows, k), k)
+    # After some blocks few rows are better than the last, in most lines one or none.
+    all_lines = np.concatenate([np.repeat(np.arange(len(scores)), k), lines])
+    all_scores = np.concatenate([scores.ravel(), products[lines, columns]])
+    all_rows = np.concatenate([found.ravel(), rows[columns]])
+    order = np.lexsort((all_rows, -all_scores, all_lines))
+    counts = np.bincount(all_lines, minlength=len(scores))
+    first = np.cumsum(counts) - counts
+    chosen = order[first[:, np.newaxis] + np.arange(k)]
+    return all_scores[chosen], all_rows[chosen]
+
+
+def _joined(best: _Best, later: _Best, k: int) -> _Best:
+    scores = np.concatenate([best[0], later[0]], axis=1)
+    rows = np.concatenate([best[1], later[1]], axis=1)
     # Both parts ascend by row where scores are equal, so a stable sort keeps ties by row.
-    order = np.argsort(-new_scores, axis=1, kind="stable")[:, :k]
-    new_scores = pick(new_scores, order)
-    new_found = pick(new_found, order)
-    if len(lines) == len(scores):
-        return new_scores, new_found
-    scores[lines], found[lines] = new_scores, new_found
-    return scores, found
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return pick(scores, order), pick(rows, order)
