@@ -15,7 +15,6 @@ from vector_index.errors import (
     IndexBusy,
     IndexNotFound,
     InvalidDelta,
-    InvalidQuery,
     SettingsMismatch,
     StoreFailed,
     StoreMissing,
@@ -166,67 +165,6 @@ def test_a_reader_never_sees_half_a_change(milvus_place, filled):
     thread.join()
     assert torn == []
     assert len(seen) > 1
-
-
-def test_an_upsert_is_searchable_at_once_and_flushed_later(filled):
-    before = filled.version()
-    version = filled.upsert(delta([(passage("d", kind="class"), unit(9, 1))], removed=["c"]))
-    assert ids(find(filled)) == ["a", "d", "b"]
-    assert version.number == before.number
-    flushed = filled.flush()
-    assert (flushed.number, ids(find(filled))) == (before.number + 1, ["a", "d", "b"])
-    assert filled.flush() == flushed
-    assert filled.version() == flushed
-
-
-def test_a_change_can_name_the_table_version_it_leads_to(filled):
-    assert filled.upsert(delta([(passage("d"), unit(1, 0))]), source=source(7)).source == source(7)
-    assert filled.delete(["nothing"], source=source(8)).source == source(8)
-    assert filled.flush().generation.endswith("v8")
-
-
-def test_a_delete_of_an_unknown_id_changes_nothing(filled):
-    filled.delete(["a"])
-    version = filled.version()
-    live = filled._changes.read_state()
-    assert filled.delete(["a", "never"]) == version
-    assert filled._changes.read_state() == live
-    assert ids(find(filled)) == ["b", "c"]
-    with pytest.raises(InvalidDelta, match="document id is a string"):
-        filled.delete([1])
-
-
-def test_a_document_may_have_no_passages(filled):
-    full = delta([(passage("d"), unit(1, 0))])
-    filled.upsert(full)
-    empty = dataclasses.replace(full, passages=full.passages.slice(0, 0), vectors=full.vectors[:0])
-    filled.upsert(empty)
-    assert ids(find(filled)) == ["a", "b", "c"]
-    assert filled.documents()["d"] == "hash-d"
-    assert filled.count() == (5, 4)
-
-
-def test_pages_lead_through_every_document_in_order(filled):
-    filled.upsert(delta([(passage(key), unit(1, 0)) for key in ("aa", "z", "b")], removed=["c"]))
-    pages, after = [], None
-    while True:
-        page = filled.scan(after=after, limit=2, access=None)
-        pages.append([document.document_id for document in page.documents])
-        if page.next is None:
-            break
-        after = page.next
-    assert pages == [["a", "aa"], ["b", "secret"], ["z"]]
-
-
-def test_a_page_shows_an_asker_only_their_passages_in_order(filled):
-    rows = [(passage("m", ordinal=n, groups=("board", "x")[n % 2 :]), unit(1, 0)) for n in range(4)]
-    filled.upsert(delta(rows))
-    page = filled.scan(after=None, limit=10, access=BOARD)
-    assert [document.document_id for document in page.documents] == ["m", "secret"]
-    assert [p.ordinal for p in page.documents[0].passages] == [0, 2]
-    for limit in (0, 1001):
-        with pytest.raises(InvalidQuery, match=f"limit is {limit}"):
-            filled.scan(after=None, limit=limit, access=None)
 
 
 def test_vectors_are_found_again_by_the_text_they_were_made_from(milvus_place, filled):
