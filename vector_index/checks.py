@@ -61,10 +61,16 @@ def check_delta(delta: IndexDelta, settings: IndexSettings) -> None:
 
 
 def check_ids(document_ids: Iterable[object]) -> None:
-    """Raises InvalidDelta unless every document id is a string."""
+    """Raises InvalidDelta unless every document id is a string that UTF-8 can say."""
+    if isinstance(document_ids, str):  # which is a collection of strings too
+        raise InvalidDelta(f"a collection of document ids is expected, got only {document_ids!r}")
     for document_id in document_ids:
         if not isinstance(document_id, str):
             raise InvalidDelta(f"a document id is a string, got {document_id!r}")
+        try:
+            document_id.encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidDelta(f"the document id {document_id!r} is not valid Unicode") from exc
 
 
 def _check_schema(what: str, table: pa.Table, schema: pa.Schema) -> None:

@@ -1,7 +1,7 @@
 """One published generation on the disk, opened for searching: immutable, so it needs no lock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,11 @@ class Generation:
     def view(self) -> View:
         """The generation as a reader searches it."""
         return View(self.manifest.settings, self.layers, self.text, self.manifest.version())
+
+    def with_own_deaths(self) -> "Generation":
+        """The same for a writer, whose failed changes are then not recorded in this one."""
+        layers = tuple(replace(layer, deaths=layer.deaths.copy()) for layer in self.layers)
+        return replace(self, layers=layers)
 
 
 def read_current(home: Path) -> str | None:

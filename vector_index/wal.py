@@ -65,12 +65,20 @@ class Log:
         self._file = disk.append_file(path)
         self._is_sound = True
         try:
-            if not disk.size_of(self._file):
+            size = disk.size_of(self._file)
+            if size < len(MAGIC):
+                if size:  # an earlier try to begin it failed
+                    disk.cut(self._file, 0)
                 self._append([MAGIC])
                 disk.sync_folder(path.parent)
         except BaseException:
             self._file.close()
             raise
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it ends with a whole record. One that does not takes no more."""
+        return self._is_sound
 
     def append(self, change: Change) -> None:
         """Returns once the change is logged. Raises WriteFailed, and then it is not logged."""

@@ -72,6 +72,8 @@ class IndexWriter(Reading):
             if generation is None:
                 raise not_found_in(self._home)
             settings = generation.manifest.settings
+        if generation is not None and generation is opened:
+            generation = generation.with_own_deaths()
         self._settings = settings
         self._merging = Merging(settings, in_process_rows=self._options.in_process_rows)
         self._logs = Logs(self._home, settings, is_synced=self._options.is_synced)
@@ -214,7 +216,7 @@ class IndexWriter(Reading):
                 self._is_released = True
                 self._closed_because = "it was closed"
                 self._merging.discard()
-                self._logs.rotate()
+                self._logs.close()
                 self._held.release()
 
     def __enter__(self) -> "IndexWriter":
