@@ -205,7 +205,7 @@ def _extend_text(draft: Path, change: TextChange) -> dict[str, FileEntry]:
     )
     if parent is None:
         return {}
-    shared = same_files(parent.manifest, parent.folder, draft)
+    shared = same_files(parent, draft)
     return {name: entry for name, entry in shared.items() if name.startswith(f"{FULLTEXT}/")}
 
 

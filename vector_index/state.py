@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vector_index.generation import Generation
+from vector_index.generation import Generation, inodes_of
 from vector_index.layer import Killed, Layer
 from vector_index.manifest import IndexSettings
 from vector_index.passages import IndexVersion, SourceVersion
@@ -132,7 +132,9 @@ class State:
     def adopt(self, written: Written, *, tails: int) -> None:
         """The written generation takes the place of the layers and the first `tails` tails."""
         self._layers = written.layers()
-        self.generation = Generation(written.manifest, self._layers, written.text, written.folder)
+        manifest, folder = written.manifest, written.folder
+        inodes = inodes_of(manifest, folder)
+        self.generation = Generation(manifest, self._layers, written.text, folder, inodes)
         self._tails = self._tails[tails:] or [Tail(self.settings, self._limits)]
         self.sequence = max(self.sequence, written.manifest.sequence)
 

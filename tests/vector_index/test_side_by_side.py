@@ -8,10 +8,12 @@ import pytest
 from by_hand import random_delta, random_settings, source
 
 from vector_index import history as history_module
+from vector_index import manifest as manifest_module
 from vector_index import verify as verify_module
 from vector_index.errors import GenerationNotFound, IndexBusy
 from vector_index.history import history, rollback
 from vector_index.local import LocalIndex
+from vector_index.options import WriterOptions
 from vector_index.verify import verify
 from vector_index.writer import IndexWriter
 
@@ -85,6 +87,26 @@ def test_stats_of_an_index_that_is_pruned_meanwhile_are_told(home, monkeypatch):
 
     monkeypatch.setattr(os, "walk", vanishing)
     assert reader.stats().size_bytes > 0
+
+
+def test_a_reader_that_lags_behind_checks_only_what_it_has_not_checked(home, monkeypatch):
+    reader = LocalIndex(home, SETTINGS)
+    before = {layer.segment.id: layer.segment for layer in reader.view().parts}
+    with IndexWriter(home, SETTINGS, options=WriterOptions(merges=False)) as writer:
+        for version in (2, 3, 4):
+            writer.publish(random_delta([f"doc-{version}"]), source(version))
+    assert "2-table-v1" not in [kept.generation for kept in history(home)]
+    hashed = []
+    real = manifest_module.sha256_of
+    monkeypatch.setattr(
+        manifest_module, "sha256_of", lambda path: (hashed.append(path), real(path))[1]
+    )
+    assert reader.refresh()
+    after = {layer.segment.id: layer.segment for layer in reader.view().parts}
+    assert all(after.get(key) is segment for key, segment in before.items())
+    again = {path.parent.name for path in hashed if path.name != "deleted.npy"}
+    assert not again & before.keys()
+    assert len(again) > 0
 
 
 def test_a_publish_of_what_was_compared_with_an_older_generation_is_refused(home):
