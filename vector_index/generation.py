@@ -183,7 +183,7 @@ def number_of(name: str) -> int:
 
 def is_generation(entry: Path) -> bool:
     """Whether the folder is named as a generation is; drafts are not."""
-    return entry.name.split("-", 1)[0].isdigit() and entry.is_dir()
+    return entry.name.split("-", 1)[0].isdecimal() and entry.is_dir()
 
 
 def not_found_in(home: Path) -> IndexNotFound:

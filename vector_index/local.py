@@ -85,8 +85,9 @@ class LocalIndex(Reading):
         return WriterLock(self._home, self._settings.name)
 
 
-def _newest(index: Reading) -> IndexVersion | None:
+def _newest(index: Reading) -> tuple[str, int] | None:
     try:
-        return index.version()
+        version = index.version()
     except NeverPublished:
         return None
+    return version.generation, version.sequence

@@ -68,9 +68,14 @@ class Logs:
             raise WriteFailed(f"{path.name} could not be begun: {exc}; make room") from exc
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*.wal"))
+        return _files_in(self._folder)
 
 
 def has_changes(home: Path) -> bool:
     """Whether a writer's log may hold changes that are in no generation."""
-    return any((home / LOGS).glob("*.wal"))
+    return bool(_files_in(home / LOGS))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The log files, oldest first. What somebody set aside under another name is not one."""
+    return sorted(path for path in folder.glob("*.wal") if path.stem.isdecimal())

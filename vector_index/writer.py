@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vector_index.checks import check_delta, check_ids
-from vector_index.errors import IndexFull, NeverPublished, WriterClosed
+from vector_index.errors import IndexFull, NeverPublished, WriteFailed, WriterClosed
 from vector_index.generation import Generation, not_found_in, open_current
 from vector_index.lock import WriterLock
 from vector_index.logs import Logs
@@ -169,7 +169,8 @@ class IndexWriter(Reading):
     def merge_now(self) -> IndexVersion:
         """Flushes, and rewrites all segments into one without their dead documents.
 
-        Deleted text is off the disk once the generations that still name it are pruned.
+        Deleted text is off the disk once the generations that still name it are pruned. Raises
+        WriteFailed where the merge fails; all changes are published by then.
         """
         with self._publishing:
             self._merging.wait()
@@ -178,6 +179,11 @@ class IndexWriter(Reading):
             self.flush()
             if self._merging.start_all(self.generation()):
                 self._merging.wait()
+                if self._merging.ended() is None:
+                    raise WriteFailed(
+                        f"the segments of index {self._settings.name!r} could not be merged: the log "
+                        f"says why, and deleted text stays on the disk until it can be done"
+                    )
                 self.flush()
             return self.version()
 

@@ -148,3 +148,13 @@ def test_a_publish_that_fails_leaves_the_readers_generation_as_it_was(home, monk
     (layer,) = index.view().parts
     assert layer.deaths.rows == 0
     assert layer.deaths.positions(1000).tolist() == []
+
+
+def test_a_log_that_somebody_set_aside_is_left_alone(home):
+    with open_writer(home) as writer:
+        writer.upsert(random_delta(["new"], seed=1))
+        aside = home / "wal" / "set-aside.wal"
+        aside.write_text("damaged")
+        writer.flush()
+    assert aside.exists()
+    assert open_writer(home).close() is None

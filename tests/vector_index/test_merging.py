@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from by_hand import random_delta, random_settings, source
 
 from vector_index import tiers
+from vector_index.errors import WriteFailed
 from vector_index.fulltext import dead_share
 from vector_index.generation import FULLTEXT
 from vector_index.local import LocalIndex
@@ -238,3 +240,15 @@ def test_a_document_without_passages_outlives_a_merge_of_its_dead_neighbours(hom
         writer.delete(["b"])
         writer.merge_now()
         assert writer.documents() == {"empty": "h"}
+
+
+def test_a_full_merge_that_fails_says_so(home, monkeypatch):
+    with open_writer(home) as writer:
+        writer.delete(["doc-7"])
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", "false")
+            with pytest.raises(WriteFailed, match="'docs' could not be merged"):
+                writer.merge_now()
+        assert writer.stats().segments[0].dead_documents == 1
+        writer.merge_now()
+        assert writer.stats().segments[0].dead_documents == 0
