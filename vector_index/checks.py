@@ -1,5 +1,6 @@
 """Bounds on what reaches a scan: FAISS aborts, casts or answers -1 where these raise."""
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -48,7 +49,8 @@ def check_delta(delta: IndexDelta, settings: IndexSettings) -> None:
     _check_schema("passages", delta.passages, passage_schema(settings.metadata_columns))
     ids = delta.documents["document_id"].to_pylist()
     if len(set(ids)) != len(ids):
-        raise InvalidDelta("a document appears twice in the change")
+        twice = Counter(ids).most_common(1)[0][0]
+        raise InvalidDelta(f"document {twice!r} appears twice in the change; keep one of them")
     _check_vectors(delta.vectors, delta.passages.num_rows, settings.embedder.dim)
     position = {document_id: number for number, document_id in enumerate(ids)}
     runs = pc.run_end_encode(delta.passages["document_id"].combine_chunks()).values
@@ -96,4 +98,8 @@ def _check_vectors(vectors: NDArray[np.float32], rows: int, dim: int) -> None:
         )
     off = np.abs(np.sqrt(squares) - 1)
     if len(off) and off.max() > _NORM_TOLERANCE:
-        raise InvalidDelta(f"vector {int(np.argmax(off))} is not L2-normalised")
+        worst = int(np.argmax(off))
+        raise InvalidDelta(
+            f"vector {worst} has length {np.sqrt(squares[worst]):.4g}; it is not L2-normalised: "
+            f"divide it by its length"
+        )

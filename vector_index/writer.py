@@ -181,8 +181,8 @@ class IndexWriter(Reading):
                 self._merging.wait()
                 if self._merging.ended() is None:
                     raise WriteFailed(
-                        f"the segments of index {self._settings.name!r} could not be merged: the log "
-                        f"says why, and deleted text stays on the disk until it can be done"
+                        f"the segments of index {self._settings.name!r} could not be merged: the "
+                        f"log says why, and deleted text stays on the disk until it can be done"
                     )
                 self.flush()
             return self.version()
@@ -250,7 +250,11 @@ class IndexWriter(Reading):
         except BaseException:
             self._state.revive(killed)
             raise
-        self._state.accept(change, need)
+        try:
+            self._state.accept(change, need)
+        except BaseException:
+            self._closed_because = "a change is whole in its log and half in its memory"
+            raise
         self._view = self._state.view()
         return self._view.version
 
@@ -286,11 +290,7 @@ class IndexWriter(Reading):
     def _clean(self, live: Manifest) -> None:
         try:
             self._logs.remove(up_to=live.sequence)
+            pinned = self._merging.pinned | self._pinned
+            prune(self._home, live=live, kept=self._options.kept_generations, pinned=pinned)
         except OSError as exc:  # the next flush tries again; a replay skips what is flushed
-            _log.warning("log_not_removed index=%s reason=%s", self._settings.name, exc)
-        prune(
-            self._home,
-            live=live,
-            kept=self._options.kept_generations,
-            pinned=self._merging.pinned | self._pinned,
-        )
+            _log.warning("not_cleaned index=%s reason=%s", self._settings.name, exc)

@@ -10,7 +10,7 @@ from vector_index.deaths import Deaths
 from vector_index.errors import InvalidDelta, WriteFailed, WriterClosed
 from vector_index.local import LocalIndex
 from vector_index.options import WriterOptions
-from vector_index.tail import TailLimits
+from vector_index.tail import Tail, TailLimits
 from vector_index.writer import IndexWriter
 
 
@@ -158,3 +158,31 @@ def test_a_log_that_somebody_set_aside_is_left_alone(home):
         writer.flush()
     assert aside.exists()
     assert open_writer(home).close() is None
+
+
+def test_a_change_that_is_logged_and_not_taken_in_is_there_for_the_next_writer(home, monkeypatch):
+    def fails(self, delta, need):
+        raise MemoryError
+
+    with open_writer(home) as writer:
+        with monkeypatch.context() as patched:
+            patched.setattr(Tail, "append", fails)
+            with pytest.raises(MemoryError):
+                writer.upsert(random_delta(["new"], seed=1))
+        for change in (lambda: writer.delete(["old-1"]), writer.flush):
+            with pytest.raises(WriterClosed, match="half in its memory"):
+                change()
+        assert writer.documents().keys() == {"old-1", "old-2"}
+    with open_writer(home) as again:
+        assert again.documents().keys() == {"old-1", "old-2", "new"}
+
+
+def test_a_flush_is_done_where_only_the_clearing_up_after_it_fails(home, monkeypatch, caplog):
+    def fails(*_, **__):
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(writer_module, "prune", fails)
+    with open_writer(home) as writer:
+        writer.upsert(random_delta(["new"], seed=1))
+        assert writer.flush().number == 2
+    assert "not_cleaned index=docs reason=too many open files" in caplog.text
