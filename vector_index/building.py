@@ -30,9 +30,9 @@ _BATCH = 1024
 
 def create(home: Path, settings: IndexSettings, source: SourceVersion) -> IndexVersion:
     """Publishes an empty first generation. Raises IndexExists when there is one already."""
+    _check_is_free(home)  # before its settings are compared with these
     with IndexWriter(home, settings) as writer:
-        if read_current(home) is not None:
-            raise IndexExists(f"there is an index in {home} already; remove it to begin anew")
+        _check_is_free(home)
         empty = empty_delta(settings.metadata_columns, settings.embedder.dim)
         return writer.publish(empty, source)
 
@@ -60,6 +60,11 @@ def rebuild(
         if content is None:
             content = (_stored(view, settings, embed), view.version.source)
         return writer.replace_all(settings, *content)
+
+
+def _check_is_free(home: Path) -> None:
+    if read_current(home) is not None:
+        raise IndexExists(f"there is an index in {home} already; remove it to begin anew")
 
 
 def _stored(view: View, settings: IndexSettings, embed: Embed | None) -> IndexDelta:

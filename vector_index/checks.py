@@ -1,5 +1,6 @@
 """Bounds on what reaches a scan: FAISS aborts, casts or answers -1 where these raise."""
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -48,7 +49,8 @@ def check_delta(delta: IndexDelta, settings: IndexSettings) -> None:
     _check_schema("passages", delta.passages, passage_schema(settings.metadata_columns))
     ids = delta.documents["document_id"].to_pylist()
     if len(set(ids)) != len(ids):
-        raise InvalidDelta("a document appears twice in the change")
+        twice = Counter(ids).most_common(1)[0][0]
+        raise InvalidDelta(f"document {twice!r} appears twice in the change; keep one of them")
     _check_vectors(delta.vectors, delta.passages.num_rows, settings.embedder.dim)
     position = {document_id: number for number, document_id in enumerate(ids)}
     runs = pc.run_end_encode(delta.passages["document_id"].combine_chunks()).values
@@ -61,10 +63,16 @@ def check_delta(delta: IndexDelta, settings: IndexSettings) -> None:
 
 
 def check_ids(document_ids: Iterable[object]) -> None:
-    """Raises InvalidDelta unless every document id is a string."""
+    """Raises InvalidDelta unless every document id is a string that UTF-8 can say."""
+    if isinstance(document_ids, str):  # which is a collection of strings too
+        raise InvalidDelta(f"a collection of document ids is expected, got only {document_ids!r}")
     for document_id in document_ids:
         if not isinstance(document_id, str):
             raise InvalidDelta(f"a document id is a string, got {document_id!r}")
+        try:
+            document_id.encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidDelta(f"the document id {document_id!r} is not valid Unicode") from exc
 
 
 def _check_schema(what: str, table: pa.Table, schema: pa.Schema) -> None:
@@ -90,4 +98,8 @@ def _check_vectors(vectors: NDArray[np.float32], rows: int, dim: int) -> None:
         )
     off = np.abs(np.sqrt(squares) - 1)
     if len(off) and off.max() > _NORM_TOLERANCE:
-        raise InvalidDelta(f"vector {int(np.argmax(off))} is not L2-normalised")
+        worst = int(np.argmax(off))
+        raise InvalidDelta(
+            f"vector {worst} has length {np.sqrt(squares[worst]):.4g}; it is not L2-normalised: "
+            f"divide it by its length"
+        )

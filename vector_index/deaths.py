@@ -29,6 +29,10 @@ class Deaths:
         """Everybody lives."""
         return cls(np.zeros(documents, np.int64))
 
+    def copy(self) -> "Deaths":
+        """The same deaths, for another writer to add to."""
+        return Deaths(self._at.copy(), rows=self.rows)
+
     def kill(self, documents: NDArray[np.int64], sequence: int, *, rows: int) -> None:
         """Records the death of living documents that had this many passages together."""
         self._at[documents] = sequence
@@ -52,12 +56,12 @@ class Deaths:
 
     def positions(self, sequence: int, *, documents: int | None = None) -> NDArray[np.int64]:
         """The documents, of the first `documents`, that are dead at `sequence`; ascending."""
-        at = self._at[:documents]
+        at = self._at[:documents].copy()  # or a revival between the comparisons reads as a death
         return np.flatnonzero((at > 0) & (at <= sequence))
 
     def alive(self, sequence: int, *, documents: int | None = None) -> NDArray[np.int64]:
         """The documents, of the first `documents`, that live at `sequence`; ascending."""
-        at = self._at[:documents]
+        at = self._at[:documents].copy()
         return np.flatnonzero((at == 0) | (at > sequence))
 
     def at(self, documents: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -83,12 +83,13 @@ def link_or_copy(source: Path, target: Path) -> bool:
     return True
 
 
-def are_same_file(one: Path, other: Path) -> bool:
-    """Whether both names lead to the same inode."""
+def inode_of(path: Path) -> tuple[int, int] | None:
+    """What two names of one file have in common; None where there is no file."""
     try:
-        return os.path.samefile(one, other)
+        status = path.stat()
     except FileNotFoundError:
-        return False
+        return None
+    return status.st_dev, status.st_ino
 
 
 def append_file(path: Path) -> BinaryIO:

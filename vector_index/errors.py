@@ -9,7 +9,7 @@ VectorIndexError
 │   ├── NeverPublished    nothing has been published under that name yet
 │   └── GenerationNotFound  no kept generation has that name or number
 ├── IndexExists           there is an index where a new one should be created
-├── IndexBusy             another process holds the writer's lock
+├── IndexBusy             another writer holds the lock, or wrote since the index was read
 ├── IndexFull             a change is larger than all that may wait in memory
 ├── IndexCorrupt          a file's checksum or shape differs from its manifest
 ├── WriteFailed           the disk refused a write; the index is what it was before
@@ -74,7 +74,7 @@ class IndexExists(VectorIndexError):
 
 
 class IndexBusy(VectorIndexError):
-    """Another process is writing to this index."""
+    """Another writer is at work on this index, or has been since it was read."""
 
 
 class IndexFull(VectorIndexError):

@@ -1,13 +1,13 @@
 """One published generation on the disk, opened for searching: immutable, so it needs no lock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from vector_index.deaths import Deaths
-from vector_index.disk import are_same_file
+from vector_index.disk import inode_of
 from vector_index.errors import (
     IndexCorrupt,
     IndexNotFound,
@@ -32,16 +32,26 @@ FULLTEXT = "fulltext"
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A snapshot of an index. Open it with `open_generation`."""
+    """A snapshot of an index. Open it with `open_generation`.
+
+    inodes: of the manifest's files. It keeps those of segments and full text open, so that no
+    other file has them, also after its folder was pruned.
+    """
 
     manifest: Manifest
     layers: tuple[Layer, ...]
     text: TantivyText
     folder: Path
+    inodes: Mapping[str, tuple[int, int] | None]
 
     def view(self) -> View:
         """The generation as a reader searches it."""
         return View(self.manifest.settings, self.layers, self.text, self.manifest.version())
+
+    def with_own_deaths(self) -> "Generation":
+        """The same for a writer, whose failed changes are then not recorded in this one."""
+        layers = tuple(replace(layer, deaths=layer.deaths.copy()) for layer in self.layers)
+        return replace(self, layers=layers)
 
 
 def read_current(home: Path) -> str | None:
@@ -110,7 +120,7 @@ def open_generation(
     manifest = read_manifest(folder)
     if manifest.generation != folder.name:
         raise IndexCorrupt(f"{folder.name}: its manifest is that of {manifest.generation}")
-    trusted = {} if known is None else same_files(known.manifest, known.folder, folder)
+    trusted = {} if known is None else same_files(known, folder)
     verify_files(manifest, folder, known=trusted)
     shared = {} if known is None else _shared_segments(known, trusted)
     try:
@@ -125,7 +135,8 @@ def open_generation(
         Layer(segment, dead, None if place is None else place(segment.id, segment.vectors))
         for segment, dead in zip(segments, deaths, strict=True)
     )
-    return Generation(manifest, layers, open_text(folder, manifest.settings), folder)
+    text = open_text(folder, manifest.settings)
+    return Generation(manifest, layers, text, folder, inodes_of(manifest, folder))
 
 
 def open_text(folder: Path, settings: IndexSettings) -> TantivyText:
@@ -135,12 +146,17 @@ def open_text(folder: Path, settings: IndexSettings) -> TantivyText:
     )
 
 
-def same_files(manifest: Manifest, folder: Path, other: Path) -> dict[str, FileEntry]:
-    """The files of a generation that the other folder holds too: one inode, two names."""
+def inodes_of(manifest: Manifest, folder: Path) -> dict[str, tuple[int, int] | None]:
+    """The inode of each file that the manifest names."""
+    return {name: inode_of(folder / name) for name in manifest.files}
+
+
+def same_files(known: Generation, folder: Path) -> dict[str, FileEntry]:
+    """The files of a generation that the folder holds too: one inode, two names."""
     return {
         name: entry
-        for name, entry in manifest.files.items()
-        if are_same_file(folder / name, other / name)
+        for name, entry in known.manifest.files.items()
+        if (inode := inode_of(folder / name)) is not None and inode == known.inodes[name]
     }
 
 
@@ -167,7 +183,7 @@ def number_of(name: str) -> int:
 
 def is_generation(entry: Path) -> bool:
     """Whether the folder is named as a generation is; drafts are not."""
-    return entry.name.split("-", 1)[0].isdigit() and entry.is_dir()
+    return entry.name.split("-", 1)[0].isdecimal() and entry.is_dir()
 
 
 def not_found_in(home: Path) -> IndexNotFound:

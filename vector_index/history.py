@@ -35,7 +35,9 @@ class Kept:
 def history(home: Path) -> list[Kept]:
     """The kept generations, newest first, damaged ones too; empty where there is no index."""
     live = read_current(home)
-    return [_kept(folder, folder.name == live) for folder in kept_generations(home)]
+    found = [_kept(folder, folder.name == live) for folder in kept_generations(home)]
+    # A folder that is no longer there was pruned meanwhile; it is not damaged.
+    return [one for one in found if one.manifest or (home / GENERATIONS / one.generation).is_dir()]
 
 
 def rollback(home: Path, to: int | str, *, options: WriterOptions | None = None) -> Manifest:
@@ -52,6 +54,7 @@ def rollback(home: Path, to: int | str, *, options: WriterOptions | None = None)
         _leave_damaged(home, target)
         return target
     with IndexWriter(home, None, options=options) as writer:
+        _find(home, target.generation)  # again: it may have been pruned until now
         writer.pin(target.generation)
         writer.flush()
         writer.forget_log()
@@ -87,6 +90,7 @@ def _is_live_damaged(home: Path) -> bool:
 
 def _leave_damaged(home: Path, target: Manifest) -> None:
     with WriterLock(home, home.name):
+        _find(home, target.generation)
         if has_changes(home):
             raise IndexCorrupt(
                 f"the live generation of {home.name!r} is damaged, and changes after it wait in "

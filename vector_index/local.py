@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.errors import NeverPublished
+from vector_index.errors import IndexBusy, NeverPublished
 from vector_index.generation import Generation, open_current
 from vector_index.layer import Placing
 from vector_index.lock import WriterLock
@@ -48,12 +48,23 @@ class LocalIndex(Reading):
         return {} if self._live is None else super().vectors_by_text(document_ids)
 
     def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
-        """As `VectorIndex.publish`. Raises IndexBusy when someone else is writing."""
+        """As `VectorIndex.publish`. Raises IndexBusy when someone else is writing.
+
+        Also when someone else has written since this index was read, or has left changes that
+        are not flushed: the delta may come of comparing with what is no longer so. They are
+        flushed and read then, so that comparing and publishing again succeeds.
+        """
         with IndexWriter(self._home, self._settings, opened=self._live) as writer:
-            version = writer.publish(delta, source)
+            is_behind = _newest(self) != _newest(writer)
+            version = writer.flush() if is_behind else writer.publish(delta, source)
             if self._place is None:
                 self._live = writer.generation()
         self.refresh()
+        if is_behind:
+            raise IndexBusy(
+                f"index {self._settings.name!r} was changed by another writer since it was read, "
+                f"and is now at {version.generation}; nothing was published: run it again"
+            )
         return version
 
     def refresh(self) -> bool:
@@ -72,3 +83,11 @@ class LocalIndex(Reading):
     def writing(self) -> WriterLock:
         """Holds the writer's lock. Raises IndexBusy at once when another process has it."""
         return WriterLock(self._home, self._settings.name)
+
+
+def _newest(index: Reading) -> tuple[str, int] | None:
+    try:
+        version = index.version()
+    except NeverPublished:
+        return None
+    return version.generation, version.sequence

@@ -20,10 +20,12 @@ class WriterLock:
         self._descriptor = os.open(home / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
+        except OSError as exc:
             os.close(self._descriptor)
+            if not isinstance(exc, BlockingIOError):
+                raise
             raise IndexBusy(
-                f"another process is publishing to index {index!r}; try again later"
+                f"another writer is at work on index {index!r}; try again once it is done"
             ) from exc
 
     def release(self) -> None:

@@ -34,7 +34,15 @@ class Logs:
         self._open.append(change)
 
     def rotate(self) -> None:
-        """The next change begins a new file."""
+        """The next change begins a new file.
+
+        Not after a log that could not be repaired: the next file could be the same one again.
+        """
+        if self._open is not None and self._open.is_sound:
+            self.close()
+
+    def close(self) -> None:
+        """Lets go of the open file."""
         if self._open is not None:
             self._open.close()
             self._open = None
@@ -44,21 +52,30 @@ class Logs:
         gone = [path for path in self._files() if int(path.stem) <= up_to]
         for path in gone:
             path.unlink()
+        if self._open is not None and self._open.path in gone:
+            self.close()
         if gone:
             disk.sync_folder(self._folder)
 
     def _begin(self, sequence: int) -> Log:
         path = self._folder / f"{sequence:020d}.wal"
         try:
-            self._folder.mkdir(exist_ok=True)
+            if not self._folder.is_dir():
+                self._folder.mkdir()
+                disk.sync_folder(self._folder.parent)
             return Log(path, is_synced=self._is_synced)
         except OSError as exc:
             raise WriteFailed(f"{path.name} could not be begun: {exc}; make room") from exc
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*.wal"))
+        return _files_in(self._folder)
 
 
 def has_changes(home: Path) -> bool:
     """Whether a writer's log may hold changes that are in no generation."""
-    return any((home / LOGS).glob("*.wal"))
+    return bool(_files_in(home / LOGS))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The log files, oldest first. What somebody set aside under another name is not one."""
+    return sorted(path for path in folder.glob("*.wal") if path.stem.isdecimal())

@@ -86,10 +86,11 @@ class Merge:
         target.mkdir()
         disk.write_bytes(target / _JOB, _JOBS.dump_json(self.job))
         room = Path(__file__).resolve().parent.parent
-        path = os.pathsep.join([str(room), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join(filter(None, [str(room), os.environ.get("PYTHONPATH")]))
         with (target / _ERRORS).open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "vector_index.merge", str(target / _JOB)],
+                # -P: nothing is imported from the folder that the server was started in.
+                [sys.executable, "-P", "-m", "vector_index.merge", str(target / _JOB)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 
 from vector_index.errors import VectorIndexError
-from vector_index.generation import Generation
+from vector_index.fulltext import dead_share
+from vector_index.generation import FULLTEXT, Generation
 from vector_index.manifest import IndexSettings
 from vector_index.merge import Merge
 from vector_index.segment import open_segment
@@ -12,6 +13,9 @@ from vector_index.tiers import SegmentSize, due
 from vector_index.writing import Merged
 
 _log = logging.getLogger(__name__)
+
+# Of the disk and of damaged files; FAISS raises RuntimeError, Arrow ValueError.
+_FAILURES = (OSError, ValueError, RuntimeError, VectorIndexError)
 
 
 class Merging:
@@ -38,7 +42,12 @@ class Merging:
         if result is None:
             self.discard()
             return None
-        segment = open_segment(self._merge.job.target, result.entry, self._settings)
+        try:
+            segment = open_segment(self._merge.job.target, result.entry, self._settings)
+        except _FAILURES as exc:
+            _log.warning("merge_failed index=%s reason=%s", self._settings.name, exc)
+            self.discard()
+            return None
         return Merged(self._merge, segment, dict(result.files))
 
     def start_if_due(self, generation: Generation) -> None:
@@ -63,15 +72,22 @@ class Merging:
         try:
             merge.run_here()
             self._merge = merge
-        except (OSError, VectorIndexError) as exc:
+        except _FAILURES as exc:
             _log.warning("merge_failed index=%s reason=%s", self._settings.name, exc)
             merge.discard()
 
     def start_all(self, generation: Generation) -> bool:
-        """Starts a merge of all segments if that would change anything; says whether it did."""
+        """Starts a merge of all segments if that would change anything; says whether it did.
+
+        It takes the place of one that is under way.
+        """
         sizes = _sizes(generation)
-        if len(sizes) < 2 and not any(entry.deleted for entry in generation.manifest.segments):
+        has_dead = any(entry.deleted for entry in generation.manifest.segments)
+        # Full text has segments of its own: a deleted document may be only there still.
+        has_dead = has_dead or dead_share(generation.folder / FULLTEXT) > 0
+        if not sizes or (len(sizes) == 1 and not has_dead):
             return False
+        self.discard()
         self._start(generation, [size.id for size in sizes])
         return True
 

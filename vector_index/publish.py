@@ -19,6 +19,7 @@ from vector_index.generation import (
     FULLTEXT,
     GENERATIONS,
     Generation,
+    is_generation,
     kept_generations,
     number_of,
     read_current,
@@ -102,7 +103,7 @@ def publish(home: Path, plan: Plan) -> Manifest:
         if final is not None:
             if read_current(home) == final.name:
                 raise WriterClosed(f"{final.name} is live, but its name may not be synced") from exc
-            shutil.rmtree(final, ignore_errors=True)
+            _remove(final)
         if isinstance(exc, OSError):
             raise WriteFailed(
                 f"index {plan.settings.name!r}: a generation could not be written: {exc}; the "
@@ -124,7 +125,7 @@ def prune(home: Path, *, live: Manifest, kept: int, pinned: frozenset[str] = fro
         names.add(live.parent)
     for entry in (home / GENERATIONS).iterdir():
         if entry.name not in names:
-            shutil.rmtree(entry, ignore_errors=True)
+            _remove(entry)
 
 
 def next_number(home: Path) -> int:
@@ -204,8 +205,20 @@ def _extend_text(draft: Path, change: TextChange) -> dict[str, FileEntry]:
     )
     if parent is None:
         return {}
-    shared = same_files(parent.manifest, parent.folder, draft)
+    shared = same_files(parent, draft)
     return {name: entry for name, entry in shared.items() if name.startswith(f"{FULLTEXT}/")}
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder of the generations; under its name nobody ever sees half of it."""
+    gone = folder
+    if is_generation(folder):
+        gone = folder.with_name(f".gone-{folder.name}")
+        try:
+            folder.rename(gone)
+        except OSError:  # the next publish tries again
+            return
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def sync_new(folder: Path, linked: Mapping[str, FileEntry]) -> dict[str, FileEntry]:

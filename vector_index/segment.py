@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vector_index.disk import load_array
-from vector_index.errors import IndexCorrupt
+from vector_index.errors import IndexCorrupt, WriteFailed
 from vector_index.keys import Keys, open_keys, write_keys
 from vector_index.kinds import KINDS, Choice, SegmentVectors, choose_kind, min_rows
 from vector_index.manifest import FileEntry, IndexSettings, Manifest, SegmentEntry
@@ -121,8 +121,8 @@ def write_segment(
 ) -> None:
     """Writes a new segment's immutable files into a generation's folder.
 
-    Raises IndexCorrupt when what is read back is not what was written: a full disk can cut
-    FAISS's file short without an error.
+    Raises WriteFailed, also when what is read back is not what was written: a full disk can
+    cut FAISS's file short without an error.
     """
     home = folder / "segments" / segment_id
     home.mkdir(parents=True)
@@ -190,10 +190,14 @@ def _read_back(home: Path, vectors: SegmentVectors) -> None:
         is_whole = written.count == vectors.count and np.array_equal(
             written.reconstruct(last), vectors.reconstruct(last)
         )
-    except (RuntimeError, ValueError) as exc:
-        raise IndexCorrupt(f"{home.name}: vectors cannot be read back: {exc}") from exc
+    except (RuntimeError, ValueError, IndexCorrupt) as exc:
+        raise WriteFailed(
+            f"{home.name}: vectors cannot be read back: {exc}; is the disk full?"
+        ) from exc
     if not is_whole:
-        raise IndexCorrupt(f"{home.name}: vectors read back differ from those written")
+        raise WriteFailed(
+            f"{home.name}: vectors read back differ from those written; is the disk full?"
+        )
 
 
 def _write_arrow(path: Path, table: pa.Table) -> None:

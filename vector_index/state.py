@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vector_index.generation import Generation
+from vector_index.generation import Generation, inodes_of
 from vector_index.layer import Killed, Layer
 from vector_index.manifest import IndexSettings
 from vector_index.passages import IndexVersion, SourceVersion
@@ -42,14 +42,22 @@ class State:
         return (manifest.sequence, manifest.source) == (self.sequence, self.source)
 
     def has_room(self, need: TailLimits) -> bool:
-        """Whether a change that needs this much fits in before a flush."""
-        return self._tails[-1].has_room(need)
+        """Whether a change that needs this much fits in before a flush.
+
+        Nothing does where flushes that failed have left more than one tail holds.
+        """
+        waiting = [tail.used for tail in self._tails[:-1]]
+        return (
+            sum(used.rows for used in waiting) <= self._limits.rows
+            and sum(used.size_bytes for used in waiting) <= self._limits.size_bytes
+            and self._tails[-1].has_room(need)
+        )
 
     def replay(self, change: Change) -> None:
         """Takes in a change that was logged but not flushed."""
         self.kill(touched(change.delta), change.sequence)
         need = needs(change.delta)
-        if not self.has_room(need):  # the log may be from a writer with wider limits
+        if not self._tails[-1].has_room(need):  # the log may be from a writer with wider limits
             limits = TailLimits(
                 max(self._limits.rows, need.rows), max(self._limits.size_bytes, need.size_bytes)
             )
@@ -64,12 +72,16 @@ class State:
         self.source = change.source or self.source
 
     def kill(self, document_ids: Sequence[str], sequence: int) -> list[tuple[Tail | None, Killed]]:
-        """Records deaths, which no view sees before `sequence` is reached."""
+        """Records deaths, which no view sees before `sequence` is reached. All of them or none."""
         killed: list[tuple[Tail | None, Killed]] = []
-        for tail in self._tails:
-            killed.append((tail, tail.kill(document_ids, sequence)))
-        for layer in self._layers:
-            killed.append((None, layer.kill(document_ids, sequence)))
+        try:
+            for tail in self._tails:
+                killed.append((tail, tail.kill(document_ids, sequence)))
+            for layer in self._layers:
+                killed.append((None, layer.kill(document_ids, sequence)))
+        except BaseException:
+            self.revive(killed)
+            raise
         return [(tail, dead) for tail, dead in killed if len(dead.documents)]
 
     def revive(self, killed: list[tuple[Tail | None, Killed]]) -> None:
@@ -120,7 +132,9 @@ class State:
     def adopt(self, written: Written, *, tails: int) -> None:
         """The written generation takes the place of the layers and the first `tails` tails."""
         self._layers = written.layers()
-        self.generation = Generation(written.manifest, self._layers, written.text, written.folder)
+        manifest, folder = written.manifest, written.folder
+        inodes = inodes_of(manifest, folder)
+        self.generation = Generation(manifest, self._layers, written.text, folder, inodes)
         self._tails = self._tails[tails:] or [Tail(self.settings, self._limits)]
         self.sequence = max(self.sequence, written.manifest.sequence)
 

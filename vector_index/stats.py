@@ -1,12 +1,15 @@
 """What an index consists of, for people and dashboards."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vector_index.generation import GENERATIONS, is_generation, kept_generations
+from vector_index.errors import IndexCorrupt
+from vector_index.generation import GENERATIONS, kept_generations
 from vector_index.layer import Layer
-from vector_index.manifest import Manifest, read_manifest
+from vector_index.manifest import read_manifest
 from vector_index.segment import immutable_files, segment_kind
 from vector_index.view import View
 
@@ -55,8 +58,7 @@ def read_stats(home: Path, view: View) -> IndexStats:
     tails = [part.count(sequence) for part in view.parts if not isinstance(part, Layer)]
     documents, passages = view.count()
     kept = kept_generations(home)
-    live = next((folder for folder in kept if folder.name == view.version.generation), None)
-    sizes = {} if live is None else _segment_sizes(read_manifest(live))
+    sizes = _segment_sizes(home / GENERATIONS / view.version.generation)
     return IndexStats(
         generation=view.version.generation,
         number=view.version.number,
@@ -91,7 +93,13 @@ def _segments(view: View, sizes: dict[str, int]) -> Iterator[SegmentStats]:
         )
 
 
-def _segment_sizes(manifest: Manifest) -> dict[str, int]:
+def _segment_sizes(folder: Path) -> dict[str, int]:
+    try:
+        manifest = read_manifest(folder)
+    except IndexCorrupt:
+        if folder.is_dir():
+            raise
+        return {}  # pruned: the view is of an older generation
     return {
         entry.id: sum(file.size_bytes for file in immutable_files(manifest, entry.id).values())
         for entry in manifest.segments
@@ -100,10 +108,10 @@ def _segment_sizes(manifest: Manifest) -> dict[str, int]:
 
 def _size_on_disk(home: Path) -> int:
     inodes: dict[int, int] = {}
-    for entry in (home / GENERATIONS).iterdir():
-        if is_generation(entry):
-            for path in entry.rglob("*"):
-                status = path.stat()
-                if path.is_file():
-                    inodes[status.st_ino] = status.st_size
+    folders = [folder for entry in kept_generations(home) for folder in os.walk(entry)]
+    for folder, _, names in folders:
+        for name in names:
+            with suppress(FileNotFoundError):  # a writer prunes meanwhile
+                status = os.stat(os.path.join(folder, name))
+                inodes[status.st_ino] = status.st_size
     return sum(inodes.values())

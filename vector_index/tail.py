@@ -66,12 +66,17 @@ class Tail:
         """Whether nothing was ever appended."""
         return not self._data.ids
 
+    @property
+    def used(self) -> TailLimits:
+        """How much of its limits is taken, dead rows too."""
+        return TailLimits(max(self._rows, len(self._data.ids)), self._size_bytes)
+
     def has_room(self, need: TailLimits) -> bool:
         """Whether a change that needs this much fits within the limits."""
-        used = max(self._rows, len(self._data.ids))
+        used = self.used
         return (
-            used + need.rows <= self._limits.rows
-            and self._size_bytes + need.size_bytes <= self._limits.size_bytes
+            used.rows + need.rows <= self._limits.rows
+            and used.size_bytes + need.size_bytes <= self._limits.size_bytes
         )
 
     def append(self, delta: IndexDelta, need: TailLimits) -> None:

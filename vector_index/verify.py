@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vector_index.errors import IndexCorrupt
 from vector_index.generation import (
     GENERATIONS,
     kept_generations,
     not_found_in,
     open_current,
     published,
+    read_current,
 )
 from vector_index.layer import Layer
 from vector_index.manifest import Manifest, read_manifest, verify_files
@@ -47,10 +49,14 @@ def verified(home: Path) -> Manifest | None:
 
     Raises IndexCorrupt naming a file that differs.
     """
-    manifest = published(home)
-    if manifest is not None:
-        verify_files(manifest, home / GENERATIONS / manifest.generation, known={})
-    return manifest
+    while (manifest := published(home)) is not None:
+        try:
+            verify_files(manifest, home / GENERATIONS / manifest.generation, known={})
+            return manifest
+        except (IndexCorrupt, OSError):
+            if read_current(home) == manifest.generation:
+                raise  # else it was pruned meanwhile, and another one is live
+    return None
 
 
 def verify(home: Path, *, seed: int = 0) -> VerifyReport:
@@ -63,9 +69,7 @@ def verify(home: Path, *, seed: int = 0) -> VerifyReport:
     if live is None:
         raise not_found_in(home)
     others = [f for f in kept_generations(home) if f.name != live.manifest.generation]
-    manifests = [live.manifest, *(read_manifest(folder) for folder in others)]
-    for folder, manifest in zip(others, manifests[1:], strict=True):
-        verify_files(manifest, folder, known={})
+    manifests = [live.manifest, *filter(None, map(_verified, others))]
     random = np.random.default_rng(seed)
     return VerifyReport(
         generation=live.manifest.generation,
@@ -73,6 +77,18 @@ def verify(home: Path, *, seed: int = 0) -> VerifyReport:
         files=sum(len(manifest.files) for manifest in manifests),
         segments=tuple(_probe(layer, random) for layer in live.layers),
     )
+
+
+def _verified(folder: Path) -> Manifest | None:
+    """The manifest of an intact generation, None where a writer pruned it meanwhile."""
+    try:
+        manifest = read_manifest(folder)
+        verify_files(manifest, folder, known={})
+    except (IndexCorrupt, OSError):
+        if folder.is_dir():
+            raise
+        return None
+    return manifest
 
 
 def _probe(layer: Layer, random: np.random.Generator) -> SegmentProbe:

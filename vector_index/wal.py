@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 MAGIC = b"HEADRACE-WAL-1\n"
 _FRAME = struct.Struct("<II")
 _LENGTH = struct.Struct("<I")
+_HEADER = b'{"sequence":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,20 @@ class Log:
         self._file = disk.append_file(path)
         self._is_sound = True
         try:
-            if not disk.size_of(self._file):
+            size = disk.size_of(self._file)
+            if size < len(MAGIC):
+                if size:  # an earlier try to begin it failed
+                    disk.cut(self._file, 0)
                 self._append([MAGIC])
                 disk.sync_folder(path.parent)
         except BaseException:
             self._file.close()
             raise
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it ends with a whole record. One that does not takes no more."""
+        return self._is_sound
 
     def append(self, change: Change) -> None:
         """Returns once the change is logged. Raises WriteFailed, and then it is not logged."""
@@ -139,13 +148,21 @@ def _drop(path: Path, content: bytes, at: int) -> None:
     rest = content[at:]
     length = _FRAME.unpack_from(rest)[0] if len(rest) >= _FRAME.size else len(rest)
     reaches_the_end = _FRAME.size + length >= len(rest)
-    if not reaches_the_end and any(rest):
+    if (not reaches_the_end and any(rest)) or _is_followed(content, at):
         raise IndexCorrupt(
             f"{path.name}: the record at byte {at} is damaged and others follow it; the changes "
             f"from there on are lost: move the file away to open the index without them"
         )
     _log.warning("torn_record_dropped file=%s byte=%d size_bytes=%d", path.name, at, len(rest))
     disk.cut_file(path, at)
+
+
+def _is_followed(content: bytes, at: int) -> bool:
+    """Whether a whole record stands after the one at this byte, whose length may be damaged."""
+    while (at := content.find(_HEADER, at + 1)) >= 0:
+        if _payload(content, at - _LENGTH.size - _FRAME.size) is not None:
+            return True
+    return False
 
 
 def _encode(change: Change) -> list[bytes | memoryview]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vector_index.checks import check_delta, check_ids
-from vector_index.errors import IndexFull, NeverPublished, WriterClosed
+from vector_index.errors import IndexFull, NeverPublished, WriteFailed, WriterClosed
 from vector_index.generation import Generation, not_found_in, open_current
 from vector_index.lock import WriterLock
 from vector_index.logs import Logs
@@ -72,6 +72,8 @@ class IndexWriter(Reading):
             if generation is None:
                 raise not_found_in(self._home)
             settings = generation.manifest.settings
+        if generation is not None and generation is opened:
+            generation = generation.with_own_deaths()
         self._settings = settings
         self._merging = Merging(settings, in_process_rows=self._options.in_process_rows)
         self._logs = Logs(self._home, settings, is_synced=self._options.is_synced)
@@ -167,7 +169,8 @@ class IndexWriter(Reading):
     def merge_now(self) -> IndexVersion:
         """Flushes, and rewrites all segments into one without their dead documents.
 
-        Deleted text is off the disk once the generations that still name it are pruned.
+        Deleted text is off the disk once the generations that still name it are pruned. Raises
+        WriteFailed where the merge fails; all changes are published by then.
         """
         with self._publishing:
             self._merging.wait()
@@ -176,6 +179,11 @@ class IndexWriter(Reading):
             self.flush()
             if self._merging.start_all(self.generation()):
                 self._merging.wait()
+                if self._merging.ended() is None:
+                    raise WriteFailed(
+                        f"the segments of index {self._settings.name!r} could not be merged: the "
+                        f"log says why, and deleted text stays on the disk until it can be done"
+                    )
                 self.flush()
             return self.version()
 
@@ -214,7 +222,7 @@ class IndexWriter(Reading):
                 self._is_released = True
                 self._closed_because = "it was closed"
                 self._merging.discard()
-                self._logs.rotate()
+                self._logs.close()
                 self._held.release()
 
     def __enter__(self) -> "IndexWriter":
@@ -242,7 +250,11 @@ class IndexWriter(Reading):
         except BaseException:
             self._state.revive(killed)
             raise
-        self._state.accept(change, need)
+        try:
+            self._state.accept(change, need)
+        except BaseException:
+            self._closed_because = "a change is whole in its log and half in its memory"
+            raise
         self._view = self._state.view()
         return self._view.version
 
@@ -278,11 +290,7 @@ class IndexWriter(Reading):
     def _clean(self, live: Manifest) -> None:
         try:
             self._logs.remove(up_to=live.sequence)
+            pinned = self._merging.pinned | self._pinned
+            prune(self._home, live=live, kept=self._options.kept_generations, pinned=pinned)
         except OSError as exc:  # the next flush tries again; a replay skips what is flushed
-            _log.warning("log_not_removed index=%s reason=%s", self._settings.name, exc)
-        prune(
-            self._home,
-            live=live,
-            kept=self._options.kept_generations,
-            pinned=self._merging.pinned | self._pinned,
-        )
+            _log.warning("not_cleaned index=%s reason=%s", self._settings.name, exc)

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from vector_index import disk
-from vector_index.errors import IndexCorrupt, WriteFailed, WriterClosed
+from vector_index.errors import WriteFailed, WriterClosed
 from vector_index.options import WriterOptions
 from vector_index.writer import IndexWriter
 
@@ -143,7 +143,7 @@ def live(home, acknowledged, state):
             try:
                 change()
                 break
-            except (WriteFailed, WriterClosed, IndexCorrupt) as exc:
+            except (WriteFailed, WriterClosed) as exc:
                 state.is_counting = False
                 # Out of room is not the end: the same writer goes on once there is room again.
                 if isinstance(exc, WriterClosed):

@@ -135,6 +135,8 @@ def test_create_makes_an_empty_index_once(tmp_path):
     assert index.search(random_vectors(0, 1)[0], k=3, access=EVERYONE).hits == ()
     with pytest.raises(IndexExists):
         create(tmp_path / "new", SETTINGS, source())
+    with pytest.raises(IndexExists):
+        create(tmp_path / "new", NEW, source())
 
 
 def test_a_rebuild_under_another_kind_keeps_vectors_and_content(home):

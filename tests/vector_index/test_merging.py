@@ -2,12 +2,20 @@
 
 import logging
 import os
+import sys
 import time
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from by_hand import random_delta, random_settings, source
 
+from vector_index import tiers
+from vector_index.errors import WriteFailed
+from vector_index.fulltext import dead_share
+from vector_index.generation import FULLTEXT
 from vector_index.local import LocalIndex
+from vector_index.merge import Merge
 from vector_index.options import WriterOptions
 from vector_index.writer import IndexWriter
 
@@ -142,3 +150,105 @@ def test_closing_ends_a_running_merge(home):
             return
         time.sleep(0.05)
     pytest.fail("the merge's folder is still there")
+
+
+def test_deleted_text_leaves_the_disk_also_where_one_clean_segment_is_left(home):
+    with open_writer(home, merges=False, kept_generations=1) as writer:
+        for number in range(7):  # full text joins eight
+            writer.upsert(random_delta([f"word{number}"], seed=number))
+            writer.flush()
+        writer.delete([*keys(0, 50), *(f"word{number}" for number in range(6))])
+        writer.flush()
+        assert [s.dead_documents for s in writer.stats().segments] == [0]
+        assert dead_share(writer.generation().folder / FULLTEXT) > 0.9
+        writer.merge_now()
+        assert dead_share(writer.generation().folder / FULLTEXT) == 0
+        assert writer.generation().text.passages_with("text", "word3") == 0
+        assert writer.documents() == {"word6": "word6-6"}
+
+
+def test_a_full_merge_leaves_no_other_merge_running_beside_it(home, monkeypatch):
+    monkeypatch.setattr(tiers, "SMALLEST_TIER_ROWS", 8)
+    started = []
+    start = Merge.start
+    monkeypatch.setattr(Merge, "start", lambda self: (started.append(self), start(self)))
+    with open_writer(home, merges=False) as writer:
+        for number, rows in enumerate([20, 20, 20, 4, 4, 4]):
+            writer.upsert(random_delta(keys(100 * number, 100 * number + rows)))
+            writer.flush()
+    with open_writer(home) as writer:
+        writer.upsert(random_delta(["fourth"]))
+        writer.merge_now()
+        assert len(started) == 3
+        assert [merge._process.returncode for merge in started].count(None) == 0
+        assert len(writer.stats().segments) == 1
+        assert not list((home / "generations").glob(".*"))
+
+
+def test_a_merged_segment_that_cannot_be_opened_does_not_stop_the_writer(home, caplog):
+    with open_writer(home, merges=False) as writer:
+        _many_segments(writer, 3)
+        writer._merging.start_all(writer.generation())
+        writer._merging.wait()
+        target = writer._merging._merge.job.target
+        for path in target.rglob("*.arrow"):
+            path.write_bytes(b"damaged")
+        writer.upsert(random_delta(["last"], seed=1))
+        writer.flush()
+        assert "merge_failed" in caplog.text
+        assert writer.count() == (63, 63)
+        writer.merge_now()
+        assert len(writer.stats().segments) == 1
+
+
+def test_a_merge_before_a_publish_that_fails_in_native_code_does_not_stop_it(home, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("Error in void faiss::write_index")
+
+    with open_writer(home) as writer:
+        for number in range(3):
+            writer.publish(random_delta([f"new-{number}"], seed=number), source(number))
+        monkeypatch.setattr("vector_index.merge.merge_vectors", fails)
+        writer.publish(random_delta(["last"]), source(9))
+        assert writer.count() == (54, 54)
+
+
+def test_a_merge_imports_nothing_from_the_folder_that_the_server_was_started_in(
+    home, tmp_path, monkeypatch
+):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('the wrong numpy')")
+    monkeypatch.chdir(tmp_path)
+    with open_writer(home, merges=False) as writer:
+        _many_segments(writer, 2)
+        writer.merge_now()
+        assert len(writer.stats().segments) == 1
+
+
+def test_a_document_without_passages_outlives_a_merge_of_its_dead_neighbours(home):
+    with open_writer(home, merges=False) as writer:
+        empty = random_delta([])
+        documents = pa.table({"document_id": ["empty"], "document_hash": ["h"]})
+        writer.upsert(replace(empty, documents=documents.cast(empty.documents.schema)))
+        writer.delete(keys(0, 50))
+        writer.flush()
+        writer.upsert(random_delta(["a"], seed=1))
+        writer.flush()
+        writer.delete(["a"])
+        writer.upsert(random_delta(["b"], seed=1))
+        writer.merge_now()
+        assert writer.documents() == {"empty": "h", "b": "b-1"}
+        writer.delete(["b"])
+        writer.merge_now()
+        assert writer.documents() == {"empty": "h"}
+
+
+def test_a_full_merge_that_fails_says_so(home, monkeypatch):
+    with open_writer(home) as writer:
+        writer.delete(["doc-7"])
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", "false")
+            with pytest.raises(WriteFailed, match="'docs' could not be merged"):
+                writer.merge_now()
+        assert writer.stats().segments[0].dead_documents == 1
+        writer.merge_now()
+        assert writer.stats().segments[0].dead_documents == 0

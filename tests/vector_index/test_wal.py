@@ -95,6 +95,14 @@ def test_damage_in_the_middle_is_an_error_that_says_where(path):
         sequences(path)
 
 
+def test_a_damaged_length_does_not_take_the_records_after_it_along(path):
+    content, starts = bytearray(path.read_bytes()), frames(path)
+    content[starts[1] + 3] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(IndexCorrupt, match=f"byte {starts[1]}"):
+        sequences(path)
+
+
 def test_a_file_that_is_no_log_is_refused(path):
     path.write_bytes(b"something else entirely")
     with pytest.raises(IndexCorrupt, match="not a log"):

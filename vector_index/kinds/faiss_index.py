@@ -7,15 +7,21 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.errors import IndexCorrupt
+from vector_index.errors import IndexCorrupt, WriteFailed
 from vector_index.kinds.products import pick
 
 _FILE = "index.faiss"
 
 
 def write_index(folder: Path, index: Any) -> None:
-    """Writes index.faiss; FAISS syncs nothing and checks nothing, the publisher does both."""
-    faiss.write_index(index, str(folder / _FILE))
+    """Writes index.faiss; FAISS syncs nothing and checks little, the publisher does both.
+
+    Raises WriteFailed where FAISS notices that the disk is full.
+    """
+    try:
+        faiss.write_index(index, str(folder / _FILE))
+    except RuntimeError as exc:
+        raise WriteFailed(f"{folder.name}: {_FILE} could not be written: {exc}") from exc
 
 
 def open_index(folder: Path, kind: type) -> Any:
