@@ -24,10 +24,11 @@ class Choice:
 def choose_kind(rows: int, dim: int, *, memory_bytes: int | None) -> Choice:
     """The kind for this many vectors of this dimension within a memory budget (None: no limit).
 
-    Small segments are `flat`; larger ones the least compressed IVF whose lists fit. HNSW is
-    never chosen: it builds four times slower than IVF, cannot merge, loses results under
-    filters, and was not faster at 100,000 x 384 (benchmarks/kinds.py). Original vectors of a
-    compressed kind stay on disk and are not counted.
+    Small segments are `flat`, larger ones `ivf_sq8`, or `ivf_rabitq` where only that fits.
+    `ivf_flat` is never chosen: at the same recall it was 1.4 times slower and 1.6 times larger on
+    disk at 100,000 x 384 (benchmarks/kinds.py). Nor is HNSW: it builds four times slower than
+    IVF, cannot merge, loses results under filters, and was not faster there. Original vectors of
+    a compressed kind stay on disk, are mapped, and are not counted.
     """
     size = f"{rows:,} x {dim}"
     flat_bytes = rows * dim * _FLOAT_BYTES
@@ -41,13 +42,13 @@ def choose_kind(rows: int, dim: int, *, memory_bytes: int | None) -> Choice:
     if rows < MIN_ROWS:
         return Choice("flat", f"{size}: other kinds need {MIN_ROWS} rows to train on.")
     needs: dict[KindName, int] = {
-        "ivf_flat": rows * (dim * _FLOAT_BYTES + _ROW_ID_BYTES),
         "ivf_sq8": rows * (dim + _ROW_ID_BYTES),
         "ivf_rabitq": rows * (dim // 8 + _RABITQ_FACTOR_BYTES + _ROW_ID_BYTES),
     }
     if memory_bytes is None:
         return Choice(
-            "ivf_flat", f"{size} float32 are {_mb(flat_bytes)}, and no memory budget is set."
+            "ivf_sq8",
+            f"{size} float32 are {_mb(flat_bytes)}, too many to scan, and no memory budget is set.",
         )
     for kind, needed in needs.items():
         if needed <= memory_bytes:
