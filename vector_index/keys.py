@@ -26,9 +26,12 @@ class Keys:
         self._hashes, self._places = table
         self._ids = ids
 
-    def find(self, document_id: str) -> int:
-        """The document's place in the segment, -1 when it is not there."""
-        wanted = np.uint64(int.from_bytes(_digest(document_id), "little"))
+    def find(self, document_id: str, hashed: np.uint64 | None = None) -> int:
+        """The document's place in the segment, -1 when it is not there.
+
+        hashed: the id's `hash_id`, where it is known already.
+        """
+        wanted = hash_id(document_id) if hashed is None else hashed
         at = int(self._hashes.searchsorted(wanted))
         while at < len(self._hashes) and self._hashes[at] == wanted:
             place = int(self._places[at])
@@ -61,6 +64,11 @@ class Keys:
         """Every place, in the order of the ids; sorted at its first use."""
         order: NDArray[np.int64] = pc.sort_indices(self._ids).to_numpy().astype(np.int64)
         return order
+
+
+def hash_id(document_id: str) -> np.uint64:
+    """The stable 64-bit hash of one id."""
+    return np.uint64(int.from_bytes(_digest(document_id), "little"))
 
 
 def hash_ids(document_ids: Sequence[str]) -> NDArray[np.uint64]:

@@ -70,9 +70,12 @@ class Layer:
             dead_share=self.deaths.rows / max(self.segment.vectors.count, 1),
         )
 
-    def find_row(self, document_id: str, ordinal: int, sequence: int) -> int:
-        """The row of a passage that lives at `sequence`, -1 when it is not here."""
-        place = self.segment.keys.find(document_id)
+    def find_row(self, document_id: str, hashed: np.uint64, ordinal: int, sequence: int) -> int:
+        """The row of a passage that lives at `sequence`, -1 when it is not here.
+
+        hashed: `keys.hash_id(document_id)`, the same for every segment that is asked.
+        """
+        place = self.segment.keys.find(document_id, hashed)
         if place < 0 or self.deaths.dead(np.array([place]), sequence)[0]:
             return -1
         return self.segment.row_of(place, ordinal)

@@ -12,6 +12,7 @@ from vector_index.filters import Filter
 from vector_index.found import Matches
 from vector_index.fulltext import TantivyText
 from vector_index.hybrid import Leg, find, hits_of
+from vector_index.keys import hash_id
 from vector_index.layer import Layer
 from vector_index.manifest import IndexSettings
 from vector_index.masks import Mask
@@ -156,9 +157,10 @@ class View:
 
     def _find_row(self, document_id: str, ordinal: int) -> Place:
         """Where in the segments a living passage is, (-1, -1) where there is none."""
+        hashed = hash_id(document_id)
         for number, part in enumerate(self.parts):
             if isinstance(part, Layer):
-                row = part.find_row(document_id, ordinal, self.version.sequence)
+                row = part.find_row(document_id, hashed, ordinal, self.version.sequence)
                 if row >= 0:
                     return number, row
         return -1, -1
