@@ -1,9 +1,17 @@
 """Everything pipelines raises.
 
 PipelineError
-├── TableNotFound      no Delta table at that path
-├── SchemaMismatch     a configured column is missing or has a type the index cannot use
-└── BadKeys            null or duplicate document keys; the index keeps its old generation
+├── TableNotFound          no table at that path
+├── SourceUnreadable       the table is there and cannot be read: damage, no rights, no network
+│   ├── FileUnreadable     a file is no complete Parquet file: being written, cut off, damaged
+│   └── SourceChanged      files changed while they were read; the next sync reads them anew
+├── SchemaMismatch         a configured column is missing or has a type the index cannot use
+├── BadKeys                null or duplicate document keys; the index keeps its old generation
+├── BadQuery               the SQL of a source is not one SELECT, or fails
+│   └── UntrackableQuery   its answer could change while its tables do not
+├── BadVectors             a precomputed vector is missing, of another dimension or not finite
+├── MissingExtra           a part that is installed separately is not installed
+└── DocumentUnreadable     a document could not be parsed: damaged, too slow, or it broke the parser
 """
 
 
@@ -12,7 +20,19 @@ class PipelineError(Exception):
 
 
 class TableNotFound(PipelineError):
-    """There is no readable Delta table at the path."""
+    """There is no readable table at the path."""
+
+
+class SourceUnreadable(PipelineError):
+    """The table cannot be read as it is now; the index keeps its old generation."""
+
+
+class FileUnreadable(SourceUnreadable):
+    """A file of the table is no complete Parquet file."""
+
+
+class SourceChanged(SourceUnreadable):
+    """Files were written, replaced or removed while they were read, so no state was seen whole."""
 
 
 class SchemaMismatch(PipelineError):
@@ -21,3 +41,27 @@ class SchemaMismatch(PipelineError):
 
 class BadKeys(PipelineError):
     """A document key is null or stands twice, so rows cannot be told apart."""
+
+
+class BadQuery(PipelineError):
+    """The SQL of a source is not one SELECT, or DuckDB cannot run it."""
+
+
+class UntrackableQuery(BadQuery):
+    """The query's answer could change while its tables do not, and no sync would notice."""
+
+
+class BadVectors(PipelineError):
+    """Vectors of some rows cannot be indexed. `rows` are their numbers in the batch, from 0."""
+
+    def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+class MissingExtra(PipelineError):
+    """A package that an optional feature needs is not installed."""
+
+
+class DocumentUnreadable(PipelineError):
+    """One document could not be turned into text; the others are not affected."""
