@@ -157,9 +157,7 @@ def test_a_partition_that_must_be_text_or_would_lose_its_zeros_stays_text(
         part = tmp_path / f"tenant={tenant}"
         part.mkdir()
         pq.write_table(rows([str(number)]), part / "part.parquet")
-    mapping = ColumnMapping(
-        "id", "title", "body", metadata, tenant=None if metadata else "tenant"
-    )
+    mapping = ColumnMapping("id", "title", "body", metadata, tenant=None if metadata else "tenant")
     assert [row["tenant"] for row in held(ParquetSource(str(tmp_path), mapping))] == expected
 
 
