@@ -6,13 +6,18 @@ from dataclasses import dataclass, field
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 _DROPPED = frozenset(
-    "head script style noscript template nav svg canvas iframe object audio video button select "
-    "textarea dialog".split()
-)
+    {
+        "head", "script", "style", "noscript", "template", "nav", "svg", "canvas", "iframe",
+        "object", "audio", "video", "button", "select", "textarea", "dialog",
+    }
+)  # fmt: skip
 _BLOCKS = frozenset(
-    "address article aside blockquote body caption center details div dl dt dd fieldset figcaption "
-    "figure footer form header hgroup hr html legend main p pre section summary table ul ol".split()
-)
+    {
+        "address", "article", "aside", "blockquote", "body", "caption", "center", "details", "div",
+        "dl", "dt", "dd", "fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup",
+        "hr", "html", "legend", "main", "p", "pre", "section", "summary", "table", "ul", "ol",
+    }
+)  # fmt: skip
 # Line breaks before each heading. A splitter prefers the longest run of them, so a text is cut
 # before a heading and, of two, before the higher; one break after keeps it with what it heads.
 _HEADINGS = {"h1": 5, "h2": 4, "h3": 3, "h4": 3, "h5": 3, "h6": 3}

@@ -164,7 +164,7 @@ def test_a_partition_that_must_be_text_or_would_lose_its_zeros_stays_text(
 def test_a_column_both_in_the_file_and_in_its_folder_is_refused(tmp_path):
     (tmp_path / "kind=memo").mkdir()
     pq.write_table(rows(["1"]), tmp_path / "kind=memo" / "p.parquet")
-    with pytest.raises(SchemaMismatch, match="'kind' stands both in kind=memo/p.parquet"):
+    with pytest.raises(SchemaMismatch, match=r"'kind' stands both in kind=memo/p.parquet"):
         source(tmp_path).version()
 
 
@@ -274,10 +274,10 @@ def test_bad_keys_are_refused_in_one_file_or_across_files(folder, ids, message):
 
 
 def test_a_missing_folder_and_one_without_parquet_are_named(tmp_path):
-    with pytest.raises(TableNotFound, match="no file or folder at .*nowhere"):
+    with pytest.raises(TableNotFound, match=r"no file or folder at .*nowhere"):
         source(tmp_path / "nowhere").version()
     (tmp_path / "notes.csv").touch()
-    with pytest.raises(TableNotFound, match="no .parquet files at .*; 1 files have other names"):
+    with pytest.raises(TableNotFound, match=r"no .parquet files at .*; 1 files have other names"):
         source(tmp_path).version()
 
 
