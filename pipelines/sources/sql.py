@@ -170,7 +170,7 @@ def _spooled(
     batches: Iterable[pa.RecordBatch], types: Mapping[str, pa.DataType], scratch: Path | None
 ) -> IO[bytes]:
     """The batches in a nameless file: whatever ends this process, nothing of it stays on disk."""
-    spool = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115: the snapshot closes it
+    spool = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 (the snapshot closes it)
     schema = pa.schema(list(types.items()))
     try:
         with pq.ParquetWriter(spool, schema, compression="lz4") as writer:

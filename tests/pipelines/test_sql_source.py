@@ -241,7 +241,7 @@ def test_files_that_change_while_the_query_runs_are_named(tables, monkeypatch):
         pq.write_table(pa.table({"id": ["1"], "views": [11]}), tables["views"])
 
     monkeypatch.setattr(watched, "_answer", answer_and_change)
-    with pytest.raises(SourceChanged, match="files changed at .*views"):
+    with pytest.raises(SourceChanged, match=r"files changed at .*views"):
         watched.snapshot()
 
 
