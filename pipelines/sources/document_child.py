@@ -5,6 +5,7 @@ request after the other (REQUEST, then the document), on stdout as many replies 
 the document as HTML, or why there is none). Ends with its stdin.
 """
 
+import asyncio
 import os
 import resource
 import signal
@@ -36,14 +37,17 @@ def main() -> None:
 
 
 def _parsed(content: bytes) -> tuple[bool, str]:
-    import kreuzberg
+    import xberg
 
-    settings = kreuzberg.ExtractionConfig(use_cache=False, disable_ocr=True, output_format="html")
+    document = xberg.ExtractInput(kind=xberg.ExtractInputKind.BYTES, bytes=content)
+    settings = xberg.ExtractionConfig(use_cache=False, disable_ocr=True, output_format="html")
     try:
-        kind = kreuzberg.detect_mime_type(content)
-        return True, kreuzberg.extract_bytes_sync(content, kind, settings).content
+        found = asyncio.run(xberg.extract(document, settings))
     except Exception as exc:  # noqa: BLE001 (each of its formats has errors of its own)
         return False, " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
+    if found.errors:
+        return False, " ".join(str(found.errors[0].message).split())[:300]
+    return True, "\n".join(part.content for part in found.results)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ class DocumentParser:
 
     def __init__(self, *, timeout_s: float = 60.0, memory_bytes: int = 4 << 30) -> None:
         """memory_bytes: address space of the child. Raises MissingExtra."""
-        if importlib.util.find_spec("kreuzberg") is None:
+        if importlib.util.find_spec("xberg") is None:
             raise MissingExtra(
-                "documents are parsed by kreuzberg, which is not installed: "
+                "documents are parsed by xberg, which is not installed: "
                 "pip install 'headrace[documents]'"
             )
         self._timeout_s = timeout_s
@@ -50,11 +50,15 @@ class DocumentParser:
         self.close()
 
     def text(self, content: bytes) -> str:
-        """The document's text, its headings set off as by `plain_text`. Its kind is told by its
-        content; what is only pictures has no text.
+        """The document's text, its headings set off as by `plain_text`; no bytes are no text.
 
-        Raises DocumentUnreadable: no known kind, damaged, too slow, or the parser crashed.
+        Its kind is told by its content. Raises DocumentUnreadable: no known kind, damaged, without
+        any text (pictures are not read), too slow, or the parser crashed.
         """
+        if not content:
+            return ""
+        if content.startswith(b"%PDF-") and b"%%EOF" not in content:
+            raise DocumentUnreadable("the document cannot be parsed: it is a PDF without its end")
         with self._lock:
             child = self._child or self._started()
             try:
@@ -64,7 +68,11 @@ class DocumentParser:
                 raise
         if not is_parsed:
             raise DocumentUnreadable(f"the document cannot be parsed: {said}")
-        return html_text(said)
+        if not (text := html_text(said)):
+            raise DocumentUnreadable(
+                "the document holds no text: it is damaged, or pictures only, which are not read"
+            )
+        return text
 
     def close(self) -> None:
         """Ends the child."""
