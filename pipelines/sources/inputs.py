@@ -15,6 +15,7 @@ from deltalake.fs import DeltaStorageHandler
 
 from pipelines.errors import SchemaMismatch, SourceChanged, SourceUnreadable, TableNotFound
 from pipelines.sources.listing import Listing, ParquetFolder
+from pipelines.sources.objects import ObjectFiles
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 
@@ -94,8 +95,8 @@ def open_input(location: str, options: Mapping[str, str]) -> DeltaInput | Parque
 def _has_log(location: str, options: Mapping[str, str]) -> bool:
     if "://" not in location:
         return (Path(location) / "_delta_log").is_dir()
-    with _translated(location):
-        return DeltaTable.is_deltatable(location, dict(options))
+    # Not DeltaTable.is_deltatable, which lets no other thread run until the store has answered.
+    return ObjectFiles(location, options).has_folder("_delta_log")
 
 
 def _identity(listing: Listing) -> str:

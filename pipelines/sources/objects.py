@@ -61,6 +61,11 @@ class ObjectFiles:
     def open(self, path: str) -> pa.NativeFile:
         return pa.PythonFile(_Reader(self._url, self._holder(), path), mode="r")
 
+    def has_folder(self, name: str) -> bool:
+        """Whether anything is kept under that name below the URL."""
+        with _translated(self._url):
+            return any(page for page in obstore.list(self._store, name, chunk_size=1))
+
     def _holder(self) -> ObjectStore:
         return self._above if self._is_single and self._above is not None else self._store
 

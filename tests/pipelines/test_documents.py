@@ -32,10 +32,13 @@ def pdf(*lines):
         places.append(len(made))
         made += f"{number} 0 obj\n{content}\nendobj\n".encode()
     table = "".join(f"{place:010} 00000 n \n" for place in places)
-    return made + (
-        f"xref\n0 6\n0000000000 65535 f \n{table}trailer << /Size 6 /Root 1 0 R >>\n"
-        f"startxref\n{len(made)}\n%%EOF\n"
-    ).encode()
+    return (
+        made
+        + (
+            f"xref\n0 6\n0000000000 65535 f \n{table}trailer << /Size 6 /Root 1 0 R >>\n"
+            f"startxref\n{len(made)}\n%%EOF\n"
+        ).encode()
+    )
 
 
 def docx(*paragraphs):
@@ -55,7 +58,10 @@ def docx(*paragraphs):
         f"Type='{OFFICE}/officeDocument/2006/relationships/officeDocument' "
         "Target='word/document.xml'/></Relationships>"
     )
-    held = f"<w:document xmlns:w='{OFFICE}/wordprocessingml/2006/main'><w:body>{body}</w:body></w:document>"
+    held = (
+        f"<w:document xmlns:w='{OFFICE}/wordprocessingml/2006/main'><w:body>{body}</w:body>"
+        "</w:document>"
+    )
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("[Content_Types].xml", types)
@@ -120,7 +126,7 @@ def test_what_looks_like_markup_in_a_document_is_text(parser):
     ids=["a cut PDF", "a cut DOCX", "no PDF", "no document"],
 )
 def test_a_damaged_document_is_named_and_the_next_one_is_parsed(parser, content):
-    with pytest.raises(DocumentUnreadable, match="the document cannot be parsed: .+"):
+    with pytest.raises(DocumentUnreadable, match=r"the document cannot be parsed: .+"):
         parser.text(content)
     assert parser.text(PDF).startswith("Refunds")
 
