@@ -7,6 +7,7 @@ the bytes that are hashed.
 """
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -60,12 +61,12 @@ def _lists(column: pa.Array, kind: Kind) -> pa.Array:
         rows = column.cast(pa.large_list(pa.float32()), safe=False)
         starts = rows.offsets.to_numpy()
         values = rows.values.to_numpy(zero_copy_only=False).astype("<f4", copy=False)
-        content = [values[a:b].tobytes() for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        content = [values[a:b].tobytes() for a, b in pairwise(starts)]
     else:
         rows = column.cast(pa.large_list(pa.large_string()), safe=False)
         starts = rows.offsets.to_numpy()
         elements = _framed(_bytes(rows.values, "string")).to_pylist()
-        content = [b"".join(elements[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        content = [b"".join(elements[a:b]) for a, b in pairwise(starts)]
     is_null = rows.is_null().to_numpy(zero_copy_only=False)
     return pa.array(content, pa.large_binary(), mask=is_null)
 

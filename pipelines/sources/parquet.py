@@ -72,7 +72,7 @@ class ParquetSnapshot:
         self.version = _version(listing, mapping)
         self._folder = folder
         self._listing = listing
-        self._mapping = mapping
+        self.mapping = mapping
         self._types = _types(listing, mapping)
 
     def hashes(self) -> dict[str, str]:
@@ -81,7 +81,7 @@ class ParquetSnapshot:
         Raises BadKeys, FileUnreadable, and SourceChanged where the files are not, at the end,
         those that were listed: then no state of the table was seen whole.
         """
-        hashes = collect_hashes(self.rows(None), self._mapping, self._folder.location)
+        hashes = collect_hashes(self.rows(None), self.mapping, self._folder.location)
         if self._folder.listing().fingerprint != self._listing.fingerprint:
             raise SourceChanged(
                 f"files were added or removed at {self._folder.location} while it was read; "
@@ -100,7 +100,7 @@ class ParquetSnapshot:
         self, parquet: pq.ParquetFile, part: ParquetPart, wanted: pa.Array | None
     ) -> Iterator[pa.RecordBatch]:
         constants = partition_columns(part.file.path, self._listing.partitions)
-        yield from matching_rows(parquet, self._types, self._mapping.key, wanted, constants)
+        yield from matching_rows(parquet, self._types, self.mapping.key, wanted, constants)
 
 
 def matching_rows(

@@ -62,6 +62,10 @@ class Snapshot(Protocol):
     def version(self) -> SourceVersion:
         """Which version it is."""
 
+    @property
+    def mapping(self) -> ColumnMapping:
+        """Which columns mean what."""
+
     def hashes(self) -> Mapping[str, str]:
         """Key to content hash of every row. Rows are streamed, only keys and hashes are held.
 

@@ -147,20 +147,20 @@ class SqlSnapshot:
         spool: IO[bytes],
     ) -> None:
         self.version = version
-        self._mapping = mapping
+        self.mapping = mapping
         self._types = types
         self._spool = spool
         weakref.finalize(self, spool.close)
 
     def hashes(self) -> dict[str, str]:
         """Key to content hash of all mapped columns. Raises BadKeys."""
-        return collect_hashes(self.rows(None), self._mapping, _WHERE)
+        return collect_hashes(self.rows(None), self.mapping, _WHERE)
 
     def rows(self, keys: Collection[str] | None) -> Iterator[pa.RecordBatch]:
         """The mapped columns of the rows with these keys, in batches of at most 1,024 rows."""
         wanted = None if keys is None else pa.array(sorted(keys), pa.string())
         parquet = pq.ParquetFile(pa.PythonFile(self._spool, mode="r"))
-        yield from matching_rows(parquet, self._types, self._mapping.key, wanted, {})
+        yield from matching_rows(parquet, self._types, self.mapping.key, wanted, {})
 
 
 _NEVER = datetime.fromtimestamp(0, UTC)

@@ -248,7 +248,7 @@ def test_a_store_that_is_down_or_an_option_that_is_unknown_is_named(options):
             parquet.version()
     assert SECRET not in str(refused.value)
     parquet, _ = both(options, aws_no_such_option="1")
-    with pytest.raises(SourceUnreadable, match="option is not known: .*'aws_no_such_option'"):
+    with pytest.raises(SourceUnreadable, match=r"option is not known: .*'aws_no_such_option'"):
         parquet.version()
     with pytest.raises(SourceUnreadable, match="nope://x cannot be opened"):
         ParquetSource("nope://x", MAPPING).version()
