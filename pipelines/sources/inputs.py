@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pa_fs
 from deltalake import DeltaTable
@@ -17,6 +18,12 @@ from pipelines.errors import SchemaMismatch, SourceChanged, SourceUnreadable, Ta
 from pipelines.sources.listing import Listing, ParquetFolder
 from pipelines.sources.objects import ObjectFiles
 
+_VIEWS = {
+    pa.string(): pa.string_view(),
+    pa.large_string(): pa.string_view(),
+    pa.binary(): pa.binary_view(),
+    pa.large_binary(): pa.binary_view(),
+}
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -43,7 +50,7 @@ class DeltaInput:
             at = table.history(1)[0]["timestamp"]
             identity = f"delta {table.metadata().id} {table.version()} {at}"
             committed_at = datetime.fromtimestamp(at / 1000, UTC)
-            return PinnedInput(identity, committed_at, table.to_pyarrow_dataset())
+            return PinnedInput(identity, committed_at, _unpushed(table.to_pyarrow_dataset()))
 
     def check_same(self, pinned: PinnedInput) -> None:
         """Nothing: what a version holds stays as it is."""
@@ -97,6 +104,18 @@ def _has_log(location: str, options: Mapping[str, str]) -> bool:
         return (Path(location) / "_delta_log").is_dir()
     # Not DeltaTable.is_deltatable, which lets no other thread run until the store has answered.
     return ObjectFiles(location, options).has_folder("_delta_log")
+
+
+def _unpushed(dataset: ds.FileSystemDataset) -> ds.Dataset:
+    """The same rows, of which DuckDB compares text itself.
+
+    It would have Arrow do so, which fails (arrow 26) on files that say string_view where the
+    dataset says string, as deltalake's merge writes them. Of string_view it expects no such help.
+    """
+    fields = [field.with_type(_VIEWS.get(field.type, field.type)) for field in dataset.schema]
+    return ds.FileSystemDataset(
+        list(dataset.get_fragments()), pa.schema(fields), dataset.format, dataset.filesystem
+    )
 
 
 def _identity(listing: Listing) -> str:

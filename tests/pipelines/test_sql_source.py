@@ -245,6 +245,30 @@ def test_files_that_change_while_the_query_runs_are_named(tables, monkeypatch):
         watched.snapshot()
 
 
+@pytest.mark.parametrize("partition", [None, ["status"]])
+def test_text_is_compared_in_every_file_whoever_wrote_it(tmp_path, partition):
+    path = str(tmp_path / "docs")
+    write_deltalake(path, documents(["1", "2"]), partition_by=partition)
+    (
+        DeltaTable(path)
+        .merge(documents(["2", "3"], body="merged"), "s.id = t.id",
+               source_alias="s", target_alias="t")
+        .when_matched_update_all()
+        .when_not_matched_insert_all()
+        .execute()
+    )  # fmt: skip
+    write_deltalake(path, documents(["4"]), mode="append")
+    for where, expected in (
+        ("id = '2'", ["2"]),
+        ("id IN ('2', '3', '4')", ["2", "3", "4"]),
+        ("status = 'published' AND id > '1'", ["2", "3", "4"]),
+        ("status <> 'published'", []),
+        ("body LIKE 'merged%'", ["2", "3"]),
+    ):
+        sql = f"SELECT id, title, body, 1 AS views FROM docs WHERE {where}"
+        assert [row["id"] for row in answer_of(source({"docs": path}, sql))] == expected
+
+
 def test_partitions_are_columns_and_files_that_differ_are_refused(tmp_path):
     for year in (2025, 2026):
         part = tmp_path / f"year={year}"
