@@ -1,6 +1,7 @@
 """The files under a location, on a local disk or in an object store, each with a content tag."""
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from pipelines.errors import TableNotFound
+from pipelines.errors import SourceUnreadable, TableNotFound
 
 # Two writes within one tick of the file system's clock leave the same times. The tick is 1 to
 # 10 ms; a file younger than this is looked at again once it is older.
@@ -70,18 +71,19 @@ class LocalFiles:
             if found is not None:
                 yield found
             return
-        for folder, folders, names in os.walk(self._path):
-            folders[:] = [name for name in folders if not is_hidden(name)]
-            for name in names:
-                path = Path(folder, name).relative_to(self._path).as_posix()
-                found = None if is_hidden(name) else self.look(path)
-                if found is not None:
-                    yield found
+        for path in _walked(self._path):
+            found = self.look(path.relative_to(self._path).as_posix())
+            if found is not None:
+                yield found
 
     def look(self, path: str) -> StoredFile | None:
         try:
             held = _settled(self._at(path))
         except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise SourceUnreadable(f"{self._at(path)} cannot be read: {exc.strerror}") from exc
+        if not stat.S_ISREG(held.st_mode):
             return None
         # ctime cannot be set back, as mtime is by tools that copy times; the inode tells a
         # replaced file from its like.
@@ -94,6 +96,26 @@ class LocalFiles:
 
     def _at(self, path: str) -> Path:
         return self._path if self._path.is_file() else self._path / path
+
+
+def _walked(top: Path) -> Iterator[Path]:
+    """Every file below that is not hidden; folders behind links too, each once.
+
+    Raises SourceUnreadable for a folder that cannot be read: its rows are not gone.
+    """
+
+    def refuse(exc: OSError) -> None:
+        raise SourceUnreadable(f"{exc.filename} cannot be read: {exc.strerror}") from exc
+
+    seen = set()
+    for folder, folders, names in os.walk(top, followlinks=True, onerror=refuse):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield from (Path(folder, name) for name in names if not is_hidden(name))
 
 
 def _settled(path: Path) -> os.stat_result:

@@ -9,7 +9,13 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.errors import FileUnreadable, SchemaMismatch, SourceChanged, TableNotFound
+from pipelines.errors import (
+    FileUnreadable,
+    SchemaMismatch,
+    SourceChanged,
+    SourceUnreadable,
+    TableNotFound,
+)
 from pipelines.sources.files import FileStore, StoredFile
 from pipelines.sources.location import open_files
 from pipelines.sources.partitions import partition_of, partition_schema
@@ -102,6 +108,10 @@ class ParquetFolder:
                 yield pq.ParquetFile(handle, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         except FileNotFoundError as exc:
             raise self._changed(file, "is gone") from exc
+        except PermissionError as exc:
+            raise SourceUnreadable(
+                f"{self.location}: {file.path} cannot be read: {_line(exc)}"
+            ) from exc
         except (pa.ArrowException, OSError) as exc:
             # A file that was replaced while it was read is no damaged one.
             self._check_same(file)

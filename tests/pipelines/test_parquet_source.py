@@ -13,6 +13,7 @@ from pipelines.errors import (
     FileUnreadable,
     SchemaMismatch,
     SourceChanged,
+    SourceUnreadable,
     TableNotFound,
 )
 from pipelines.sources.parquet import ParquetSource
@@ -183,6 +184,41 @@ def test_hidden_and_half_written_names_are_no_part_of_the_table(folder):
     (folder / "_temporary" / "d.parquet").write_bytes(b"PAR1 half")
     (folder / ".a.parquet.crc").touch()
     assert source(folder).version() == first
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_a_table_without_its_rows(
+    tmp_path, monkeypatch
+):
+    for part in ("open", "shut"):
+        (tmp_path / part).mkdir()
+        pq.write_table(rows([part]), tmp_path / part / "p.parquet")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(SourceUnreadable, match="shut cannot be read: Permission denied"):
+        source(tmp_path).version()
+
+
+def test_folders_behind_links_are_read_once_and_a_circle_of_them_ends(tmp_path):
+    kept, table = tmp_path / "kept", tmp_path / "table"
+    kept.mkdir()
+    table.mkdir()
+    pq.write_table(rows(["1"]), kept / "p.parquet")
+    (table / "linked").symlink_to(kept)
+    (table / "again").symlink_to(kept)
+    (table / "circle").symlink_to(table)
+    assert [row["id"] for row in held(source(table))] == ["1"]
+
+
+def test_a_partition_whose_name_begins_like_a_hidden_one_is_read(tmp_path):
+    (tmp_path / "_year=2026").mkdir()
+    pq.write_table(rows(["1"]), tmp_path / "_year=2026" / "p.parquet")
+    assert [row["id"] for row in held(source(tmp_path))] == ["1"]
 
 
 @pytest.mark.parametrize("cut", [0, 3, 100, -1])
