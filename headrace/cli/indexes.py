@@ -12,7 +12,8 @@ from headrace import assembly, indexes
 from headrace.cli.ask import parse_json
 from headrace.cli.progress import bar
 from headrace.settings import Settings, load_settings
-from pipelines.sync import Progress, SyncReport, rebuild, sync
+from pipelines.parts import Progress
+from pipelines.sync import SyncReport, rebuild, sync
 from rag_chain.question import check_question
 from rag_chain.retrieval import Lookup, Retriever
 from vector_index.building import create
@@ -127,7 +128,8 @@ def describe(report: SyncReport) -> str:
         return f"{report.version.index}: already at table version {report.version.source.version}"
     return (
         f"{report.version.index}: {report.changed} documents changed, {report.removed} removed, "
-        f"{report.embedded} texts embedded, generation {report.version.generation}"
+        f"{report.embedded} texts embedded, generation {report.version.generation} "
+        f"({report.mode}: {report.reason})"
     )
 
 
@@ -145,4 +147,7 @@ def _report_form(report: SyncReport) -> dict[str, object]:
         "passages": report.passages,
         "embedded": report.embedded,
         "noop": report.is_noop,
+        "mode": report.mode,
+        "reason": report.reason,
+        "duration_s": round(report.duration_s, 3),
     }
