@@ -5,7 +5,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.chunking import Chunk, Chunker
-from pipelines.errors import BadRow
+from pipelines.errors import BadRow, SchemaMismatch
 from pipelines.sources.protocol import ColumnMapping
 from vector_index.passages import ARROW_TYPES, MetadataType, passage_schema
 
@@ -100,8 +100,11 @@ def _cast(rows: pa.RecordBatch, column: str | None, kind: MetadataType) -> pa.Ar
     values = rows.column(column)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    # Not safe: nanoseconds are cut to the microseconds that an index keeps.
-    return values.cast(ARROW_TYPES[kind], safe=False)
+    try:
+        # Not safe: nanoseconds are cut to the microseconds that an index keeps.
+        return values.cast(ARROW_TYPES[kind], safe=False)
+    except pa.ArrowException as exc:
+        raise SchemaMismatch(f"column {column!r} cannot be read as {kind}: {exc}") from exc
 
 
 def _metadata(rows: pa.RecordBatch, metadata: dict[str, MetadataType]) -> pa.Array:

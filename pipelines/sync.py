@@ -8,6 +8,7 @@ from pathlib import Path
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.changes import Changes, Mode, find_changes
 from pipelines.chunking import Chunker
+from pipelines.errors import SchemaMismatch
 from pipelines.parts import Progress, VectorsOf, Work, joined
 from pipelines.sources.protocol import TableSource
 from vector_index import building
@@ -68,6 +69,7 @@ def sync(
             reason = "the index is at the table's newest version"
             return SyncReport(base, 0, 0, 0, 0, "noop", reason, time.monotonic() - began)
         snapshot = source.snapshot()
+        _check_metadata(source, index)
         changes = find_changes(source, index, base, snapshot)
         work = Work(
             snapshot, changes.hashes, index.metadata_columns, embedder, chunk,
@@ -105,6 +107,16 @@ def rebuild(
         content = (_whole(work), snapshot.version)
         version = building.rebuild(home, settings, content=content)
     return _report(version, changes, work, began)
+
+
+def _check_metadata(source: TableSource, index: SyncedIndex) -> None:
+    """An index that was opened long ago may have been overtaken by its table."""
+    built, now = dict(index.metadata_columns), source.metadata_types()
+    if built != now:
+        raise SchemaMismatch(
+            f"the index has the metadata columns {built}, and the table now has {now}; "
+            f"run `headrace index rebuild`"
+        )
 
 
 def _live(index: SyncedIndex) -> IndexVersion | None:

@@ -1,5 +1,6 @@
 """An index on the local disk, as any process reads it: at the generation it opened last."""
 
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ class LocalIndex(Reading):
         self._settings = settings
         self._place = place
         self._live: Generation | None = None
+        # Held while `_live` moves: a slow refresh must not end on an older one than a publish.
+        self._moving = threading.RLock()
         self.refresh()
 
     def view(self) -> View:
@@ -61,9 +64,10 @@ class LocalIndex(Reading):
         """As `VectorIndex.publish`. Raises IndexBusy when someone else is writing."""
         with IndexWriter(self._home, self._settings, opened=self._live) as writer:
             version = writer.publish(delta, source, base=base)
-            if self._place is None:
-                self._live = writer.generation()
-        self.refresh()
+            with self._moving:
+                if self._place is None:
+                    self._live = writer.generation()
+                self.refresh()
         return version
 
     def refresh(self) -> bool:
@@ -72,12 +76,13 @@ class LocalIndex(Reading):
         Raises IndexCorrupt when the new one is damaged, EmbedderMismatch or SettingsMismatch
         when it was built otherwise than configured; the old one then keeps serving.
         """
-        before = self._live
-        found = open_current(self._home, self._settings, known=before, place=self._place)
-        if found is None or found is before:
-            return False
-        self._live = found
-        return True
+        with self._moving:
+            before = self._live
+            found = open_current(self._home, self._settings, known=before, place=self._place)
+            if found is None or found is before:
+                return False
+            self._live = found
+            return True
 
     @contextmanager
     def lease(self) -> Iterator[None]:
