@@ -12,6 +12,7 @@ from headrace import assembly, indexes
 from headrace.cli.ask import parse_json
 from headrace.cli.progress import bar
 from headrace.settings import Settings, load_settings
+from headrace.watching import last_word
 from pipelines.parts import Progress
 from pipelines.sync import SyncReport, rebuild, sync
 from rag_chain.question import check_question
@@ -35,6 +36,7 @@ def run_status(name: str, as_json: bool) -> None:
     indexes.index_section(settings, name)
     version, documents, passages = indexes.published_state(settings, name)
     lag = indexes.build_source(settings, name).lag(version.source)
+    watcher = last_word(settings, name)
     form = {
         "index": name,
         "generation": version.generation,
@@ -44,9 +46,11 @@ def run_status(name: str, as_json: bool) -> None:
         "created_at": version.created_at.isoformat(),
         "documents": documents,
         "passages": passages,
+        "sync": settings.indexes[name].sync,
+        "watcher": None if watcher is None else dataclasses.asdict(watcher),
     }
     if as_json:
-        print(json_module.dumps(form))
+        print(json_module.dumps(form, default=str))
         return
     for key, value in form.items():
         print(f"{key:22} {value}")
@@ -134,10 +138,11 @@ def describe(report: SyncReport) -> str:
 
 
 def _print_report(report: SyncReport, as_json: bool) -> None:
-    print(json_module.dumps(_report_form(report)) if as_json else describe(report))
+    print(json_module.dumps(report_form(report)) if as_json else describe(report))
 
 
-def _report_form(report: SyncReport) -> dict[str, object]:
+def report_form(report: SyncReport) -> dict[str, object]:
+    """The report as JSON prints it."""
     return {
         "index": report.version.index,
         "generation": report.version.generation,
