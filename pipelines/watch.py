@@ -37,10 +37,10 @@ class WatchOptions:
 class SyncState:
     """What is known of an index that follows its table.
 
-    indexed: the table state that was published last. lag: None where it cannot be told. pending_rows:
-    documents that the sync under way has yet to do; None before it knows. last_error: of the
-    newest attempt that failed, kept after a success, which `failures` 0 tells. rows_per_s and
-    duration_s: of the last sync that changed anything.
+    indexed: the table state that was published last. lag: None where it cannot be told.
+    pending_rows: documents that the sync under way has yet to do; None before it knows.
+    last_error: of the newest attempt that failed, kept after a success, which `failures` 0 tells.
+    rows_per_s and duration_s: of the last sync that changed anything.
     """
 
     phase: Phase = "idle"
