@@ -24,11 +24,12 @@ _log = logging.getLogger(__name__)
 class WatchOptions:
     """How often to look, and how long to leave a table alone that could not be synced.
 
+    Looking costs a local table half a millisecond, and one in an object store three requests.
     After n failures in a row the pause is between half of and the whole of
     first_pause_s * 2**(n - 1), at most last_pause_s: many watchers do not come back at once.
     """
 
-    poll_s: float = 0.25
+    poll_s: float = 0.1
     first_pause_s: float = 0.5
     last_pause_s: float = 30.0
 
