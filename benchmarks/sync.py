@@ -1,7 +1,7 @@
 """What a sync costs: nothing changed, one row in a hundred changed, and how soon a commit is found.
 
     OMP_NUM_THREADS=1 python benchmarks/sync.py
-        [--rows 100000] [--rounds 5] [--commits 100] [--large] [--only unchanged|share|watch]
+        [--rows 100000] [--rounds 5] [--commits 100] [--large] [--only unchanged|share|backfill|watch]
 
 Prints the goal beside every figure; median and spread (lowest and highest) of interleaved rounds.
 The hashing embedder stands for a model that costs next to nothing: the share that a small change
@@ -9,6 +9,7 @@ takes of a full sync is at its worst with it. --large adds a million rows to `un
 """
 
 import argparse
+import multiprocessing
 import random
 import statistics
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
@@ -35,6 +37,7 @@ BY_VECTOR = ColumnMapping("id", "title", "body", ("kind",), "tenant", "groups", 
 STAFF = Access("acme", frozenset({"staff"}))
 WORDS = [f"word{number}" for number in range(5000)]
 DIM = 64
+BACKFILL_DIM = 384
 
 
 class Counting(HashingEmbedder):
@@ -50,9 +53,9 @@ class Counting(HashingEmbedder):
 class Bench:
     """A table with its feed on, an index of it, and a sync of the one into the other."""
 
-    def __init__(self, folder: Path, mapping: ColumnMapping = MAPPING) -> None:
+    def __init__(self, folder: Path, mapping: ColumnMapping = MAPPING, *, dim: int = DIM) -> None:
         self.folder, self.path = folder, folder / "table"
-        self.embedder, self.chunk = Counting(DIM), token_chunker(None, 200)
+        self.embedder, self.chunk = Counting(dim), token_chunker(None, 200)
         self.source = DeltaSource(self.path, mapping)
         self.homes = 0
 
@@ -62,7 +65,9 @@ class Bench:
             some = keys[first : first + 100_000]
             table = rows(some, seed + first)
             if with_vectors:
-                table = table.append_column("vector", vectors(len(some), seed + first))
+                table = table.append_column(
+                    "vector", vectors(len(some), self.embedder.info.dim, seed + first)
+                )
             write_deltalake(
                 str(self.path), table, mode="append",
                 configuration={"delta.enableChangeDataFeed": "true"},
@@ -105,9 +110,9 @@ def rows(keys: Sequence[int], seed: int) -> pa.Table:
     )
 
 
-def vectors(n: int, seed: int) -> pa.Array:
-    made = np.random.default_rng(seed).standard_normal(n * DIM, np.float32)
-    return pa.FixedSizeListArray.from_arrays(pa.array(made), DIM).cast(pa.list_(pa.float32()))
+def vectors(n: int, dim: int, seed: int) -> pa.Array:
+    made = np.random.default_rng(seed).standard_normal(n * dim, np.float32)
+    return pa.FixedSizeListArray.from_arrays(pa.array(made), dim).cast(pa.list_(pa.float32()))
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -188,6 +193,48 @@ def watch(folder: Path, size: int, commits: int) -> None:
     )
 
 
+def backfill(folder: Path, size: int) -> None:
+    print(f"back-fill of {size:,} rows x {BACKFILL_DIM} with a vector column, a process of its own")
+    bench = Bench(folder, BY_VECTOR, dim=BACKFILL_DIM)
+    bench.write(range(size), with_vectors=True)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        before, peak, taken = pool.apply(_backfill, (folder,))
+    print(
+        f"  {taken:.1f} s, {size / taken:,.0f} rows/s; resident {before / 1e6:.0f} MB before, peak "
+        f"{peak / 1e6:.0f} MB (goal: 2,500 MB for a million rows; the vectors alone are "
+        f"{size * BACKFILL_DIM * 4 / 1e6:.0f} MB)"
+    )
+
+
+def _backfill(folder: Path) -> tuple[int, int, float]:
+    """Resident bytes before and at the peak, mapped files that are in memory included; seconds."""
+    bench = Bench(folder, BY_VECTOR, dim=BACKFILL_DIM)
+    index = bench.new_index()
+    process = psutil.Process()
+    before = peak = process.memory_info().rss
+    done = threading.Event()
+
+    def look() -> None:
+        nonlocal peak
+        while not done.wait(0.02):
+            family = [process, *process.children(recursive=True)]
+            peak = max(peak, sum(resident(one) for one in family))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    taken = timed(lambda: bench.sync(index))
+    done.set()
+    thread.join()
+    return before, peak, taken
+
+
+def resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return 0
+
+
 def until_found(index: LocalIndex, word: str) -> None:
     waiting = threading.Event()
     while not index.search(None, text=word, k=1, access=STAFF, mode="full_text").hits:
@@ -200,12 +247,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--commits", type=int, default=100)
     parser.add_argument("--large", action="store_true")
-    parser.add_argument("--only", choices=["unchanged", "share", "watch"])
+    parser.add_argument("--only", choices=["unchanged", "share", "watch", "backfill"])
     arguments = parser.parse_args()
     sizes = [arguments.rows // 10, arguments.rows, *([1_000_000] if arguments.large else [])]
     parts = {
         "unchanged": lambda folder: unchanged(folder, sizes, arguments.rounds),
         "share": lambda folder: share(folder, arguments.rows, arguments.rounds),
+        "backfill": lambda folder: backfill(folder, arguments.rows),
         "watch": lambda folder: watch(folder, arguments.rows // 10, arguments.commits),
     }
     for name, part in parts.items():

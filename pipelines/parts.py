@@ -13,6 +13,7 @@ from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker
 from pipelines.rows import passages_of, vectors_in
 from pipelines.sources.protocol import Snapshot
+from vector_index.held import joined
 from vector_index.passages import DOCUMENT_SCHEMA, IndexDelta, MetadataType
 
 Progress = Callable[[int, int], None]
@@ -46,7 +47,18 @@ class Work:
     embedded: int = 0
     passages: int = 0
     done: int = 0
+    _skipped: frozenset[str] = frozenset()
     _fresh: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def skip(self, keys: Collection[str]) -> None:
+        """These documents are there already. Before anything else is asked for."""
+        self.done = len(keys)
+        self._skipped = frozenset(keys)
+
+    def expected_passages(self) -> int:
+        """About how many passages there will be, from those there are so far."""
+        made = self.done - len(self._skipped)
+        return max(self.passages, self.passages * len(self.hashes) // max(made, 1))
 
     def parts(self, *, passages: int = PART_PASSAGES) -> Iterator[IndexDelta]:
         """The documents to write, in parts of some `passages` passages; no more is in memory."""
@@ -60,7 +72,7 @@ class Work:
             yield joined(waiting)
 
     def _deltas(self) -> Iterator[IndexDelta]:
-        if not self.hashes:
+        if not self.hashes.keys() - self._skipped:
             return
         for batch in self._rows():
             for first in range(0, batch.num_rows, _BATCH_DOCUMENTS):
@@ -69,9 +81,9 @@ class Work:
     def _rows(self) -> Iterator[pa.RecordBatch]:
         """The rows of the documents to write."""
         if self.rows is None:
-            yield from self.snapshot.rows(self.hashes.keys())
+            yield from self.snapshot.rows(self.hashes.keys() - self._skipped)
             return
-        wanted = pa.array(self.hashes.keys(), pa.string())
+        wanted = pa.array(self.hashes.keys() - self._skipped, pa.string())
         for batch in self.rows:
             found = batch.filter(pc.is_in(batch.column(self.snapshot.mapping.key), wanted))
             if found.num_rows:
@@ -130,13 +142,3 @@ class Work:
     def _report(self, under_way: int) -> None:
         if self.on_progress is not None:
             self.on_progress(self.done + under_way, len(self.hashes))
-
-
-def joined(deltas: list[IndexDelta]) -> IndexDelta:
-    """One change that is all of these, in their order. There is at least one."""
-    return IndexDelta(
-        pa.concat_tables([delta.documents for delta in deltas]),
-        pa.concat_tables([delta.passages for delta in deltas]),
-        np.concatenate([delta.vectors for delta in deltas]),
-        frozenset().union(*(delta.removed for delta in deltas)),
-    )

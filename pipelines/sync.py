@@ -9,16 +9,21 @@ from llm_endpoint.embedding.protocol import Embedder
 from pipelines.changes import Changes, Mode, find_changes
 from pipelines.chunking import Chunker
 from pipelines.errors import SchemaMismatch
-from pipelines.parts import Progress, VectorsOf, Work, joined
+from pipelines.parts import PART_PASSAGES, Progress, VectorsOf, Work
 from pipelines.sources.protocol import TableSource
 from vector_index import building
 from vector_index.errors import NeverPublished
 from vector_index.generation import published
+from vector_index.held import joined
 from vector_index.local import LocalIndex
 from vector_index.lock import SyncLock
 from vector_index.manifest import IndexSettings
 from vector_index.passages import IndexDelta, IndexVersion, empty_delta
 from vector_index.protocol import SyncedIndex
+from vector_index.staging import forget_staged
+
+# More documents than this are staged on the disk part by part.
+LARGE_DOCUMENTS = 20_000
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +82,11 @@ def sync(
             rows=changes.rows,
             on_progress=on_progress,
         )  # fmt: skip
-        delta = replace(_whole(work), removed=changes.removed)
-        version = index.publish(delta, snapshot.version, base=base)
+        if len(changes.hashes) > LARGE_DOCUMENTS:
+            version = _publish_in_parts(index, work, changes, base)
+        else:
+            delta = replace(_whole(work), removed=changes.removed)
+            version = index.publish(delta, snapshot.version, base=base)
     return _report(version, changes, work, began)
 
 
@@ -107,6 +115,7 @@ def rebuild(
         )  # fmt: skip
         content = (_whole(work), snapshot.version)
         version = building.rebuild(home, settings, content=content)
+        forget_staged(home)
     return _report(version, changes, work, began)
 
 
@@ -125,6 +134,18 @@ def _live(index: SyncedIndex) -> IndexVersion | None:
         return index.version()
     except NeverPublished:
         return None
+
+
+def _publish_in_parts(
+    index: SyncedIndex, work: Work, changes: Changes, base: IndexVersion | None
+) -> IndexVersion:
+    """As one publish, in the memory of one part; what a killed attempt had done is kept."""
+    staging = index.staging(changes.hashes)
+    work.skip(staging.kept())
+    before = 0 if base is None else index.count()[1]
+    for part in work.parts(passages=PART_PASSAGES):
+        staging.add(part, of=before + work.expected_passages())
+    return staging.publish(changes.removed, work.snapshot.version, base=base)
 
 
 def _whole(work: Work) -> IndexDelta:

@@ -1,7 +1,7 @@
 """An index on the local disk, as any process reads it: at the generation it opened last."""
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from vector_index.layer import Placing
 from vector_index.lock import SyncLock, WriterLock
 from vector_index.logs import has_changes
 from vector_index.manifest import IndexSettings
-from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion
+from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion, empty_delta
 from vector_index.reading import Reading
+from vector_index.staging import Staged, StagedParts, forget_staged
 from vector_index.view import View
 from vector_index.writer import IndexWriter
 
@@ -64,11 +65,13 @@ class LocalIndex(Reading):
         """As `VectorIndex.publish`. Raises IndexBusy when someone else is writing."""
         with IndexWriter(self._home, self._settings, opened=self._live) as writer:
             version = writer.publish(delta, source, base=base)
-            with self._moving:
-                if self._place is None:
-                    self._live = writer.generation()
-                self.refresh()
+            self._follow(writer)
+        forget_staged(self._home)
         return version
+
+    def staging(self, wanted: Mapping[str, str]) -> StagedParts:
+        """As `SyncedIndex.staging`: parts go to the disk, and outlive the process."""
+        return StagedParts(self._home, self._settings, wanted, self._publish_staged)
 
     def refresh(self) -> bool:
         """Opens the generation that CURRENT names, if it is another one; says whether it was.
@@ -99,6 +102,30 @@ class LocalIndex(Reading):
                     writer.flush()
             self.refresh()
             yield
+
+    def _publish_staged(
+        self,
+        parts: Sequence[Staged],
+        removed: frozenset[str],
+        source: SourceVersion,
+        base: Base,
+    ) -> IndexVersion:
+        columns, dim = self._settings.metadata_columns, self._settings.embedder.dim
+        nothing = empty_delta(columns, dim, removed=removed)
+        with IndexWriter(self._home, self._settings, opened=self._live) as writer:
+            writer.publish(nothing, source, base=base, staged=parts)
+            self._follow(writer)
+            forget_staged(self._home)
+            # Or the next small change would have to wait for the merges of this large one.
+            version = writer.settle()
+            self._follow(writer)
+        return version
+
+    def _follow(self, writer: IndexWriter) -> None:
+        with self._moving:
+            if self._place is None:
+                self._live = writer.generation()
+            self.refresh()
 
     def writing(self) -> WriterLock:
         """Holds the writer's lock. Raises IndexBusy at once when another process has it."""

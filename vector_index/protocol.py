@@ -23,6 +23,21 @@ from vector_index.query import EQUAL, LegWeights, QueryType
 MAX_K = 1000
 
 
+class Staging(Protocol):
+    """A large change under way; `SyncedIndex.staging` begins one."""
+
+    def kept(self) -> Collection[str]:
+        """The documents that an earlier attempt has written as they are wanted now."""
+
+    def add(self, delta: IndexDelta, *, of: int) -> None:
+        """Takes in a part; nobody sees it. of: about how many passages the index will have."""
+
+    def publish(
+        self, removed: frozenset[str], source: SourceVersion, *, base: Base = "any"
+    ) -> IndexVersion:
+        """Makes all parts live as one generation, and takes `removed` out; as `publish`."""
+
+
 class VectorIndex(Protocol):
     """Passages and their vectors, published in generations, searched by inner product."""
 
@@ -104,6 +119,12 @@ class SyncedIndex(VectorIndex, BrowsableIndex, Protocol):
 
     def hashes_of(self, document_ids: Collection[str]) -> dict[str, str]:
         """Document id to content hash, of those of these documents that are indexed."""
+
+    def staging(self, wanted: Mapping[str, str]) -> Staging:
+        """Begins a large change, or takes up one that was cut off: part by part, then published.
+
+        wanted: id and content hash of every document it is to write. Only under the lease.
+        """
 
     def lease(self) -> AbstractContextManager[None]:
         """Held through a sync, from reading what is indexed to publishing: one sync at a time.

@@ -17,6 +17,7 @@ from vector_index.errors import (
 )
 from vector_index.filters import Filter
 from vector_index.found import Matches, Page, matches_of
+from vector_index.held import HeldParts
 from vector_index.manifest import IndexSettings, check_settings
 from vector_index.milvus.browsing import Browse
 from vector_index.milvus.changes import Changes
@@ -164,6 +165,13 @@ class MilvusIndex:
             return self._at_one_state(lambda state: self._browse(state).hashes_of(document_ids))
         except NeverPublished:
             return {}
+
+    def staging(self, wanted: Mapping[str, str]) -> HeldParts:
+        """As `SyncedIndex.staging`, in memory: it does not survive this process."""
+        nothing = empty_delta(self._settings.metadata_columns, self._settings.embedder.dim)
+        return HeldParts(
+            nothing, lambda delta, source, base: self.publish(delta, source, base=base)
+        )
 
     @contextmanager
     def lease(self) -> Iterator[None]:
