@@ -1,9 +1,20 @@
 """Everything pipelines raises.
 
 PipelineError
-├── TableNotFound      no Delta table at that path
-├── SchemaMismatch     a configured column is missing or has a type the index cannot use
-└── BadKeys            null or duplicate document keys; the index keeps its old generation
+├── TableNotFound          no table at that path
+├── SourceUnreadable       the table is there and cannot be read: damage, no rights, no network
+│   ├── FileUnreadable     a file is no complete Parquet file: being written, cut off, damaged
+│   ├── SourceChanged      files changed while they were read; the next sync reads them anew
+│   └── TableNotSupported  it uses a feature that our reader does not know
+├── SchemaMismatch         a configured column is missing or has a type the index cannot use
+├── BadKeys                null or duplicate document keys; the index keeps its old generation
+├── BadRow                 a row that cannot be indexed as it is: its encoding, its vector
+├── BadQuery               the SQL of a source is not one SELECT, or fails
+│   └── UntrackableQuery   its answer could change while its tables do not
+├── BadVectors             a precomputed vector is missing, of another dimension or not finite
+├── SyncStopped            a sync was told to stop; nothing of it was published
+├── MissingExtra           a part that is installed separately is not installed
+└── DocumentUnreadable     a document could not be parsed: damaged, too slow, or it broke the parser
 """
 
 
@@ -12,7 +23,23 @@ class PipelineError(Exception):
 
 
 class TableNotFound(PipelineError):
-    """There is no readable Delta table at the path."""
+    """There is no readable table at the path."""
+
+
+class SourceUnreadable(PipelineError):
+    """The table cannot be read as it is now; the index keeps its old generation."""
+
+
+class FileUnreadable(SourceUnreadable):
+    """A file of the table is no complete Parquet file."""
+
+
+class SourceChanged(SourceUnreadable):
+    """Files were written, replaced or removed while they were read, so no state was seen whole."""
+
+
+class TableNotSupported(SourceUnreadable):
+    """The table asks its readers for a feature that ours does not have."""
 
 
 class SchemaMismatch(PipelineError):
@@ -21,3 +48,35 @@ class SchemaMismatch(PipelineError):
 
 class BadKeys(PipelineError):
     """A document key is null or stands twice, so rows cannot be told apart."""
+
+
+class BadRow(PipelineError):
+    """A row's text or vector is not one; the message names the document."""
+
+
+class BadQuery(PipelineError):
+    """The SQL of a source is not one SELECT, or DuckDB cannot run it."""
+
+
+class UntrackableQuery(BadQuery):
+    """The query's answer could change while its tables do not, and no sync would notice."""
+
+
+class BadVectors(PipelineError):
+    """Vectors of some rows cannot be indexed. `rows` are their numbers in the batch, from 0."""
+
+    def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+class SyncStopped(PipelineError):
+    """Told to stop before it published; the next sync begins anew."""
+
+
+class MissingExtra(PipelineError):
+    """A package that an optional feature needs is not installed."""
+
+
+class DocumentUnreadable(PipelineError):
+    """One document could not be turned into text; the others are not affected."""

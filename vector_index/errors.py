@@ -9,7 +9,8 @@ VectorIndexError
 │   ├── NeverPublished    nothing has been published under that name yet
 │   └── GenerationNotFound  no kept generation has that name or number
 ├── IndexExists           there is an index where a new one should be created
-├── IndexBusy             another writer holds the lock, or wrote since the index was read
+├── IndexBusy             another writer or sync is at work on the index
+│   └── IndexMoved        the index is not, or no longer, what the change was made for
 ├── IndexFull             a change is larger than all that may wait in memory
 ├── IndexCorrupt          a file's checksum or shape differs from its manifest
 ├── WriteFailed           the disk refused a write; the index is what it was before
@@ -74,7 +75,11 @@ class IndexExists(VectorIndexError):
 
 
 class IndexBusy(VectorIndexError):
-    """Another writer is at work on this index, or has been since it was read."""
+    """Another writer or sync is at work on this index."""
+
+
+class IndexMoved(IndexBusy):
+    """Somebody else published since the change was computed; compute it anew."""
 
 
 class IndexFull(VectorIndexError):

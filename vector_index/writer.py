@@ -9,11 +9,11 @@ which writes its generation without `_lock`, so that changes go on meanwhile in 
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vector_index.checks import check_delta, check_ids
+from vector_index.checks import check_base, check_delta, check_ids
 from vector_index.errors import IndexFull, NeverPublished, WriteFailed, WriterClosed
 from vector_index.generation import Generation, not_found_in, open_current
 from vector_index.lock import WriterLock
@@ -21,11 +21,12 @@ from vector_index.logs import Logs
 from vector_index.manifest import IndexSettings, Manifest
 from vector_index.merging import Merging
 from vector_index.options import WriterOptions
-from vector_index.passages import IndexDelta, IndexVersion, SourceVersion, empty_delta
+from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion, empty_delta
 from vector_index.publish import prune
 from vector_index.reading import Reading
 from vector_index.segment import Content
 from vector_index.snapshot import Snapshot
+from vector_index.staging import Staged
 from vector_index.state import State
 from vector_index.tail import TailLimits, needs
 from vector_index.view import View
@@ -153,18 +154,37 @@ class IndexWriter(Reading):
                 self._merging.start_if_due(self.generation())
             return self.version()
 
-    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+    def publish(
+        self,
+        delta: IndexDelta,
+        source: SourceVersion,
+        *,
+        base: Base = "any",
+        staged: Sequence[Staged] = (),
+    ) -> IndexVersion:
         """As `VectorIndex.publish`: upsert, delete and flush in one generation or not at all.
 
         Not bound by the tail; merges that are due are done first, so it may take its time.
+        staged: parts that are on the disk already, and become part of the same generation.
         """
         check_delta(delta, self._settings)
         with self._publishing:
             self._check_open()
+            check_base(None if self._view is None else self.version(), base, self._settings.name)
             if self._options.merges and self._state.generation is not None:
                 self._merging.finish_due(self._state.generation)
             with self._lock:
-                return self._publish(delta, source)
+                return self._publish(delta, source, tuple(staged))
+
+    def settle(self) -> IndexVersion:
+        """Does the merges that are due, one after the other, and publishes each."""
+        with self._publishing:
+            while True:
+                before = self.generation()
+                self._merging.wait()
+                self._merging.finish_due(before)
+                if self.flush() == before.manifest.version():
+                    return self.version()
 
     def merge_now(self) -> IndexVersion:
         """Flushes, and rewrites all segments into one without their dead documents.
@@ -258,13 +278,17 @@ class IndexWriter(Reading):
         self._view = self._state.view()
         return self._view.version
 
-    def _publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+    def _publish(
+        self, delta: IndexDelta, source: SourceVersion, staged: tuple[Staged, ...]
+    ) -> IndexVersion:
         state, sequence = self._state, self._state.sequence + 1
         merged = self._merging.ended()
-        killed = state.kill(touched(delta), sequence)
+        ids = [key for part in staged for key in part.document_ids()]
+        killed = state.kill([*touched(delta), *ids], sequence)
         extra = Content(delta.documents, delta.passages, delta.vectors)
         try:
-            written = self._write(state.snapshot(sequence, source, extra=extra), merged)
+            snapshot = replace(state.snapshot(sequence, source, extra=extra), staged=staged)
+            written = self._write(snapshot, merged)
         except BaseException:
             state.revive(killed)
             raise

@@ -10,7 +10,7 @@ from by_hand import random_delta, random_settings, source
 from vector_index import history as history_module
 from vector_index import manifest as manifest_module
 from vector_index import verify as verify_module
-from vector_index.errors import GenerationNotFound, IndexBusy
+from vector_index.errors import GenerationNotFound, IndexMoved
 from vector_index.history import history, rollback
 from vector_index.local import LocalIndex
 from vector_index.options import WriterOptions
@@ -62,8 +62,9 @@ def test_nobody_sees_a_generation_that_is_half_removed(home, monkeypatch):
     real = shutil.rmtree
 
     def removed(path, **options):
-        next(p for p in Path(path).rglob("*") if p.is_file()).unlink()
-        (Path(path) / "manifest.json").unlink(missing_ok=True)
+        if (Path(path) / "manifest.json").exists():
+            next(Path(path).rglob("*.arrow")).unlink()
+            (Path(path) / "manifest.json").unlink()
         seen.extend(kept.problem for kept in history(home))
         real(path, **options)
 
@@ -111,22 +112,26 @@ def test_a_reader_that_lags_behind_checks_only_what_it_has_not_checked(home, mon
 
 def test_a_publish_of_what_was_compared_with_an_older_generation_is_refused(home):
     index = LocalIndex(home, SETTINGS)
+    base = index.version()
     publish(home, 2)
-    with pytest.raises(IndexBusy, match="3-table-v2"):
-        index.publish(random_delta([], removed=["doc-0"]), source(3))
-    assert index.documents().keys() == {"doc-0", "doc-1", "doc-2"}
-    index.publish(random_delta([], removed=["doc-0"]), source(3))
+    with pytest.raises(IndexMoved, match=r"2-table-v1 of .* 3-table-v2"):
+        index.publish(random_delta([], removed=["doc-0"]), source(3), base=base)
+    index.refresh()
+    index.publish(random_delta([], removed=["doc-0"]), source(3), base=index.version())
     assert index.documents().keys() == {"doc-1", "doc-2"}
 
 
-def test_a_publish_after_a_writer_that_did_not_flush_first_shows_what_it_left(home):
+def test_a_lease_shows_what_a_writer_left_that_did_not_flush(home):
     index = LocalIndex(home, SETTINGS)
+    base = index.version()
     with IndexWriter(home, SETTINGS) as writer:
         writer.upsert(random_delta(["extra"]))
         writer.delete(["doc-0"])
-    with pytest.raises(IndexBusy, match="run it again"):
-        index.publish(random_delta(["doc-2"]), source(2))
-    assert index.documents().keys() == {"doc-1", "extra"}
-    index.publish(random_delta(["doc-0", "doc-2"], removed=["extra"]), source(2))
+    with pytest.raises(IndexMoved):
+        index.publish(random_delta(["doc-2"]), source(2), base=base)
+    with index.lease():
+        assert index.documents().keys() == {"doc-1", "extra"}
+        change = random_delta(["doc-0", "doc-2"], removed=["extra"])
+        index.publish(change, source(2), base=index.version())
     assert index.documents().keys() == {"doc-0", "doc-1", "doc-2"}
     assert index.version().source == source(2)

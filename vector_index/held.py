@@ -1,0 +1,43 @@
+"""A large change held in memory until it is published: for stores without parts of their own."""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion
+
+Publish = Callable[[IndexDelta, SourceVersion, Base], IndexVersion]
+
+
+class HeldParts:
+    """A `Staging` that costs the memory of the whole change, and begins anew after a kill."""
+
+    def __init__(self, nothing: IndexDelta, publish: Publish) -> None:
+        self._parts = [nothing]
+        self._publish = publish
+
+    def kept(self) -> Collection[str]:
+        """Nothing: there is no earlier attempt."""
+        return ()
+
+    def add(self, delta: IndexDelta, *, of: int) -> None:
+        """As `Staging.add`."""
+        self._parts.append(delta)
+
+    def publish(
+        self, removed: frozenset[str], source: SourceVersion, *, base: Base = "any"
+    ) -> IndexVersion:
+        """As `Staging.publish`."""
+        return self._publish(replace(joined(self._parts), removed=removed), source, base)
+
+
+def joined(deltas: list[IndexDelta]) -> IndexDelta:
+    """One change that is all of these, in their order. There is at least one."""
+    return IndexDelta(
+        pa.concat_tables([delta.documents for delta in deltas]),
+        pa.concat_tables([delta.passages for delta in deltas]),
+        np.concatenate([delta.vectors for delta in deltas]),
+        frozenset().union(*(delta.removed for delta in deltas)),
+    )
