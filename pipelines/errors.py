@@ -3,7 +3,12 @@
 PipelineError
 ├── TableNotFound      no Delta table at that path
 ├── SchemaMismatch     a configured column is missing or has a type the index cannot use
-└── BadKeys            null or duplicate document keys; the index keeps its old generation
+├── BadKeys            null or duplicate document keys; the index keeps its old generation
+├── IndexBehind        index and table cannot be compared at one version
+├── BadCheck           a quality check that cannot be made as it is declared
+├── QualityFailed      rows break a check whose `on_fail` is fail
+├── EmbedderStuck      the embedder fails or hangs on any text, not on one of them
+└── QuarantineFailed   the table of quarantined rows cannot be read or written
 """
 
 
@@ -21,3 +26,23 @@ class SchemaMismatch(PipelineError):
 
 class BadKeys(PipelineError):
     """A document key is null or stands twice, so rows cannot be told apart."""
+
+
+class IndexBehind(PipelineError):
+    """Index and table are of two versions, and what lies between them is not known."""
+
+
+class BadCheck(PipelineError):
+    """A declared quality check names an unknown column or check, or lacks what it needs."""
+
+
+class QualityFailed(PipelineError):
+    """Rows break a check that is to stop the sync; the index keeps its old generation."""
+
+
+class EmbedderStuck(PipelineError):
+    """The embedder fails or hangs on a text that is known to be harmless."""
+
+
+class QuarantineFailed(PipelineError):
+    """The Delta table of quarantined rows cannot be read or written."""
