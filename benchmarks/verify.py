@@ -140,10 +140,12 @@ def run(folder: Path, asked: argparse.Namespace) -> None:
         drift = compare(snapshot, index)
         compared.append(time.perf_counter() - began)
         began = time.perf_counter()
-        inspect(snapshot, index, COLUMNS, skipped=drift.keys())
+        inspect(snapshot, index, COLUMNS, skipped=drift.keys(), read=index.read)
         sampled.append(time.perf_counter() - began)
         began = time.perf_counter()
-        whole = inspect(snapshot, index, COLUMNS, skipped=drift.keys(), sample=None)
+        whole = inspect(
+            snapshot, index, COLUMNS, skipped=drift.keys(), sample=None, read=index.read
+        )
         inspected.append(time.perf_counter() - began)
         found = set(drift.keys() | whole.faulty())
     print(f"{asked.rows:,} rows x {asked.dim}, {asked.rounds} rounds: median (lowest to highest)")

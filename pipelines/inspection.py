@@ -27,6 +27,10 @@ StoredVectors = Callable[[Collection[str], Collection[str]], Mapping[str, NDArra
 documents share a text, any one's vector may come for all of them."""
 
 
+ReadDocuments = Callable[[Sequence[str]], Mapping[str, StoredDocument]]
+"""Those of these documents that are indexed, by id."""
+
+
 class RowSnapshot(Protocol):
     """What of a pinned snapshot is read."""
 
@@ -105,23 +109,26 @@ def inspect(
     embedder: Embedder | None = None,
     stored: StoredVectors | None = None,
     embedded: int = 64,
+    read: ReadDocuments | None = None,
 ) -> Inspection:
     """Reads a sample of the indexed documents, and the rows they were made of.
 
     skipped: keys that are known to differ, or pending. sample: how many documents, None for all,
-    which holds no more in memory, and takes some 0.2 ms each. embedder, stored: given both, the
-    stored vectors of up to `embedded` of these documents are compared with fresh ones.
+    which holds no more in memory. embedder, stored: given both, the stored vectors of up to
+    `embedded` of these documents are compared with fresh ones. read: reads documents by id faster
+    than `scan` does, a page of one at a time.
     """
     documents = index.documents()
-    order = sorted(documents)
+    read = read or _by_scan(index, sorted(documents))
     random = np.random.default_rng(seed)
     chosen = _sample(sorted(documents.keys() - set(skipped)), sample, random)
     for_vectors = set() if embedder is None else set(_sample(chosen, embedded, random))
     work = _Work()
     for batch in snapshot.rows(chosen) if chosen else ():
+        found = read(batch.column(columns.key).to_pylist())
         for row in batch.to_pylist():
             key = row[columns.key]
-            document = _document(index, order, key)
+            document = found.get(key, StoredDocument(key, "", ()))
             work.documents += 1
             work.passages += len(document.passages)
             problems = _problems(document, row, columns, documents[key])
@@ -144,12 +151,16 @@ def _sample(keys: Sequence[str], size: int | None, random: np.random.Generator) 
     return [keys[place] for place in places.tolist()]
 
 
-def _document(index: ScannedIndex, order: Sequence[str], key: str) -> StoredDocument:
-    place = bisect_left(order, key)
-    page = index.scan(after=order[place - 1] if place else None, limit=1, access=None)
-    if page.documents and page.documents[0].document_id == key:
-        return page.documents[0]
-    return StoredDocument(key, "", ())
+def _by_scan(index: ScannedIndex, order: Sequence[str]) -> ReadDocuments:
+    def read(keys: Sequence[str]) -> Mapping[str, StoredDocument]:
+        found = {}
+        for key in keys:
+            place = bisect_left(order, key)
+            page = index.scan(after=order[place - 1] if place else None, limit=1, access=None)
+            found.update({document.document_id: document for document in page.documents})
+        return found
+
+    return read
 
 
 def _problems(

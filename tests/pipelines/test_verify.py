@@ -192,6 +192,11 @@ def test_an_index_that_moves_while_it_is_read_is_read_again(index, rows):
         compare(Pinned(rows), restless)
 
 
+@pytest.fixture(params=["by scan", "by id"])
+def reading(request, index):
+    return None if request.param == "by scan" else index.read
+
+
 def look(index, rows, **options):
     return inspect(Pinned(rows), index, COLUMNS, **options)
 
@@ -227,12 +232,12 @@ def test_a_sample_is_of_the_size_asked_for_and_the_same_for_a_seed(index, rows):
     ],
 )
 def test_content_that_is_not_the_rows_is_found_though_its_hash_is_right(
-    index, rows, wrong, problem
+    index, rows, wrong, problem, reading
 ):
     plant(index, delta(rows[5:6], **wrong))
     assert compare(Pinned(rows), index).is_equal
-    found = look(index, rows, sample=None)
-    assert found.faulty() == {"005"}
+    found = look(index, rows, sample=None, read=reading)
+    assert (found.documents, found.faulty()) == (50, {"005"})
     assert any(problem in fault.problem for fault in found.faults)
 
 
