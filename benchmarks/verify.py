@@ -87,9 +87,7 @@ def delta(
     }  # fmt: skip
     vectors = np.random.default_rng(0).standard_normal((n, dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return IndexDelta(
-        documents, pa.table(columns, schema=passage_schema({})), vectors, frozenset()
-    )
+    return IndexDelta(documents, pa.table(columns, schema=passage_schema({})), vectors, frozenset())
 
 
 def plant(index: LocalIndex, home: Path, rows: pa.Table, planted: int, dim: int) -> set[str]:

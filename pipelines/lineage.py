@@ -95,9 +95,7 @@ class SyncRun:
         except Exception as exc:  # noqa: BLE001 - the sync goes on, whatever an event lacks
             _log.warning("lineage_event_not_made state=%s reason=%s", state, exc)
 
-    def _event(
-        self, state: str, made: IndexMade | None, error: BaseException | None
-    ) -> "RunEvent":
+    def _event(self, state: str, made: IndexMade | None, error: BaseException | None) -> "RunEvent":
         from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
         from openlineage.client.facet_v2 import job_type_job
 

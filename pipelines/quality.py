@@ -18,6 +18,7 @@ import pyarrow as pa
 from pipelines.errors import BadCheck, QualityFailed
 
 if TYPE_CHECKING:
+    import pandas
     import pandera.pandas as pandera
 
 CheckName = Literal["not_null", "length", "range", "allowed", "matches"]
@@ -178,7 +179,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _broken(
@@ -242,10 +243,10 @@ def _made(check: QualityCheck) -> "pandera.Check":
         return pandera.Check(lambda series: series.between(_low(low), _high(high)))
     if check.check == "allowed":
         return pandera.Check.isin(list(check.values))
-    return pandera.Check.str_matches(check.pattern)
+    return pandera.Check.str_matches(check.pattern or "")
 
 
-def _lengths(series: "pandera.typing.Series") -> "pandera.typing.Series":
+def _lengths(series: "pandas.Series") -> "pandas.Series":
     if not _is_list(series.dtype.pyarrow_dtype):
         return series.str.len()
     # pandas 2 numbers the rows of what `list.len` returns anew.

@@ -156,9 +156,7 @@ def test_a_row_in_quarantine_is_not_missing_until_it_changes(index, rows):
 def test_keys_touched_since_the_indexed_version_are_pending_and_no_drift(index, rows):
     plant(index, deleted=["001"])
     newer = Pinned([row("000", "rewritten"), *rows[1:-1], row("new")], number=2)
-    pinned, drift = compare_newest(
-        lambda: newer, index, lambda since, to: {"000", "049", "new"}
-    )
+    pinned, drift = compare_newest(lambda: newer, index, lambda since, to: {"000", "049", "new"})
     assert pinned is newer
     assert (drift.missing, drift.extra, drift.changed, drift.pending) == (("001",), (), (), 3)
     assert (drift.indexed.version, drift.version.version) == (1, 2)
