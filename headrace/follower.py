@@ -3,8 +3,8 @@
 import logging
 import threading
 
-from pipelines.delta_source import DeltaSource
 from pipelines.errors import PipelineError
+from pipelines.sources import TableSource
 from vector_index.errors import VectorIndexError
 from vector_index.passages import Lag
 from vector_index.protocol import SyncedIndex
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 class FollowedIndex:
     """Keeps an index at its newest generation and knows how far it is behind its table."""
 
-    def __init__(self, index: SyncedIndex, source: DeltaSource) -> None:
+    def __init__(self, index: SyncedIndex, source: TableSource) -> None:
         self.index = index
         self.lag: Lag | None = None
         self._source = source

@@ -6,7 +6,7 @@ from headrace.settings import IndexSection, Settings, section_named
 from headrace.settings_file import InvalidSettings
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker, token_chunker
-from pipelines.delta_source import ColumnMapping, DeltaSource
+from pipelines.sources import ColumnMapping, DeltaSource
 from vector_index.errors import NeverPublished
 from vector_index.generation import published, read_current
 from vector_index.gpu import Device, open_device

@@ -12,9 +12,11 @@ from gateway import Backend, create_app
 from headrace import assembly, indexes
 from headrace.follower import FollowedIndex
 from headrace.settings import Settings
+from headrace.watching import build_watcher
 from llm_endpoint.embedding.protocol import Embedder
 from llm_endpoint.generation import Generator, LocalEngine
 from llm_endpoint.rerank import Reranker
+from pipelines.watch import Watcher
 from rag_chain.chain import Chain
 from rag_chain.retrieval import Retriever
 from vector_index.gpu import Device
@@ -29,6 +31,7 @@ class _Parts:
     features: FeatureReader | None
     gpus: Mapping[int, Device]
     followed: Mapping[str, FollowedIndex]
+    watchers: tuple[Watcher, ...]
     retrievers: Mapping[str, Retriever]
     rerankers: Mapping[str, Reranker]
     executor: ThreadPoolExecutor
@@ -48,9 +51,15 @@ class _Parts:
                 generator.start()
         for follower in self.followed.values():
             follower.start()
+        for watcher in self.watchers:
+            watcher.start()
 
     async def stop(self) -> None:
         """Ends all that `start` began, and frees models and stores."""
+        for watcher in self.watchers:
+            watcher.tell_to_stop()
+        for watcher in self.watchers:
+            watcher.stop()
         for follower in self.followed.values():
             follower.stop()
         for generator in self.generators.values():
@@ -125,6 +134,11 @@ def _parts(settings: Settings) -> _Parts:
         },
         gpus=gpus,
         followed=followed,
+        watchers=tuple(
+            build_watcher(settings, name, embedders[section.embedder], followed[name].index)
+            for name, section in settings.indexes.items()
+            if section.sync == "watch"
+        ),
         retrievers={
             name: Retriever(
                 follower.index, embedders[settings.indexes[name].embedder], executor=executor

@@ -52,6 +52,7 @@ class IndexSection(Section):
     memory_mb: what the kind `auto` may use for vectors, in 10^6 bytes; None is no limit.
     gpu: the card of `gpus` that a server scans the vectors on; None for the CPU.
     milvus: where the index is kept instead of in the state folder.
+    sync: whether `headrace serve` syncs new commits itself, or leaves that to whoever calls sync.
     """
 
     source: SourceSettings
@@ -68,6 +69,7 @@ class IndexSection(Section):
     gpu: int | None = None
     milvus: MilvusSection | None = None
     max_tokens: int = Field(200, ge=16, le=8192)
+    sync: Literal["watch", "manual"] = "manual"
 
 
 class GpuSection(Section):

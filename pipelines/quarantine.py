@@ -48,7 +48,7 @@ _PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
+class Rejection:
     """A row to set aside. row_hash: its content hash, by which it is known to be the same again.
 
     row: whatever is known of it, or the offending text; kept as JSON, cut to a bound.
@@ -85,7 +85,7 @@ class Quarantine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def add(self, rows: Sequence[BadRow]) -> None:
+    def add(self, rows: Sequence[Rejection]) -> None:
         """Sets these rows aside, in one commit; of two of one key the later one counts.
 
         A key that was there has one attempt more, and is open again. Raises QuarantineFailed.
@@ -217,7 +217,7 @@ class Quarantine:
         )
 
 
-def _table(rows: Sequence[BadRow], now: datetime) -> pa.Table:
+def _table(rows: Sequence[Rejection], now: datetime) -> pa.Table:
     latest = {row.key: row for row in rows}
     columns: dict[str, list[object]] = {
         "key": [as_text(row.key) for row in latest.values()],

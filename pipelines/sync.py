@@ -1,47 +1,53 @@
 """Sync: make the index equal to the table, embedding only what changed."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import logging
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-
 from llm_endpoint.embedding.protocol import Embedder
+from pipelines.changes import Changes, Mode, find_changes
 from pipelines.chunking import Chunker
-from pipelines.delta_source import ColumnMapping, DeltaSource, Snapshot
+from pipelines.errors import SchemaMismatch
+from pipelines.parts import Progress, VectorsOf, Work, joined
+from pipelines.sources.protocol import TableSource
 from vector_index import building
+from vector_index.errors import NeverPublished
 from vector_index.generation import published
 from vector_index.local import LocalIndex
+from vector_index.lock import SyncLock
 from vector_index.manifest import IndexSettings
-from vector_index.passages import (
-    DOCUMENT_SCHEMA,
-    IndexDelta,
-    IndexVersion,
-    Passage,
-    passages_to_table,
-)
+from vector_index.passages import IndexDelta, IndexVersion, empty_delta
 from vector_index.protocol import SyncedIndex
 
-Progress = Callable[[int, int], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What one sync did. `embedded` counts texts sent to the embedder, not rows."""
+    """What one sync did. `embedded` counts texts sent to the embedder, not rows.
+
+    mode: nothing to do; only the touched keys looked at; all rows compared; built anew. reason:
+    why that mode. duration_s: from the first look to the published generation.
+    """
 
     version: IndexVersion
     changed: int
     removed: int
     passages: int
     embedded: int
-    is_noop: bool
+    mode: Mode
+    reason: str
+    duration_s: float
+
+    @property
+    def is_noop(self) -> bool:
+        """Whether nothing was published."""
+        return self.mode == "noop"
 
 
 def sync(
-    source: DeltaSource,
+    source: TableSource,
     index: SyncedIndex,
     embedder: Embedder,
     chunk: Chunker,
@@ -50,32 +56,33 @@ def sync(
 ) -> SyncReport:
     """Publishes one generation that equals the table's newest version.
 
-    Rows are compared by content hash with what is indexed, so the result is right whatever
-    happened to the table between two syncs; only text that is new is embedded. on_progress
-    gets (texts embedded, texts to embed). Raises PipelineError or VectorIndexError, and then
-    the old generation still serves.
+    Costs in proportion to the change where the source vouches for the keys that were touched
+    since; otherwise all rows are compared by content hash, so the result is right whatever
+    happened to the table. Only text that is new to the index is embedded. Raises PipelineError
+    or VectorIndexError (IndexBusy where another sync is under way, or published meanwhile), and
+    then the old generation still serves.
     """
-    indexed = index.documents()
-    if indexed and index.version().source == source.version():
-        return SyncReport(index.version(), 0, 0, 0, 0, is_noop=True)
-    snapshot = source.snapshot()
-    changed = [key for key, value in snapshot.hashes.items() if indexed.get(key) != value]
-    removed = frozenset(indexed.keys() - snapshot.hashes.keys())
-    known = index.vectors_by_text(frozenset(changed) & indexed.keys())
-    passages = _passages(snapshot, changed, source.mapping, chunk)
-    vectors, embedded = _embed(passages, known, embedder, on_progress)
-    delta = IndexDelta(
-        documents=_documents(changed, snapshot.hashes),
-        passages=passages_to_table(passages, index.metadata_columns),
-        vectors=vectors,
-        removed=removed,
-    )
-    version = index.publish(delta, snapshot.source)
-    return SyncReport(version, len(changed), len(removed), len(passages), embedded, is_noop=False)
+    began = time.monotonic()
+    with index.lease():
+        base = _live(index)
+        if base is not None and base.source == source.version():
+            reason = "the index is at the table's newest version"
+            return SyncReport(base, 0, 0, 0, 0, "noop", reason, time.monotonic() - began)
+        snapshot = source.snapshot()
+        _check_metadata(source, index)
+        changes = find_changes(source, index, base, snapshot)
+        work = Work(
+            snapshot, changes.hashes, index.metadata_columns, embedder, chunk,
+            stored=lambda texts, among: index.vectors_of(texts, among=among),
+            on_progress=on_progress,
+        )  # fmt: skip
+        delta = replace(_whole(work), removed=changes.removed)
+        version = index.publish(delta, snapshot.version, base=base)
+    return _report(version, changes, work, began)
 
 
 def rebuild(
-    source: DeltaSource,
+    source: TableSource,
     home: Path,
     settings: IndexSettings,
     embedder: Embedder,
@@ -89,86 +96,65 @@ def rebuild(
     vectors are used again only where the same embedder made them of the same text. on_progress
     and errors as `sync`; IndexNotFound where nothing has been published.
     """
-    snapshot = source.snapshot()
-    keys = list(snapshot.hashes)
-    passages = _passages(snapshot, keys, source.mapping, chunk)
-    vectors, embedded = _embed(passages, _stored(home, settings), embedder, on_progress)
-    content = IndexDelta(
-        documents=_documents(keys, snapshot.hashes),
-        passages=passages_to_table(passages, settings.metadata_columns),
-        vectors=vectors,
-        removed=frozenset(),
-    )
-    version = building.rebuild(home, settings, content=(content, snapshot.source))
-    return SyncReport(version, len(keys), 0, len(passages), embedded, is_noop=False)
+    began = time.monotonic()
+    with SyncLock(home, settings.name):
+        snapshot = source.snapshot()
+        changes = Changes(snapshot.hashes(), frozenset(), "rebuild", "asked for")
+        work = Work(
+            snapshot, changes.hashes, settings.metadata_columns, embedder, chunk,
+            stored=_stored(home, settings), on_progress=on_progress,
+        )  # fmt: skip
+        content = (_whole(work), snapshot.version)
+        version = building.rebuild(home, settings, content=content)
+    return _report(version, changes, work, began)
 
 
-def _stored(home: Path, settings: IndexSettings) -> Mapping[str, NDArray[np.float32]]:
+def _check_metadata(source: TableSource, index: SyncedIndex) -> None:
+    """An index that was opened long ago may have been overtaken by its table."""
+    built, now = dict(index.metadata_columns), source.metadata_types()
+    if built != now:
+        raise SchemaMismatch(
+            f"the index has the metadata columns {built}, and the table now has {now}; "
+            f"run `headrace index rebuild`"
+        )
+
+
+def _live(index: SyncedIndex) -> IndexVersion | None:
+    try:
+        return index.version()
+    except NeverPublished:
+        return None
+
+
+def _whole(work: Work) -> IndexDelta:
+    nothing = empty_delta(work.metadata, work.embedder.info.dim)
+    return joined([nothing, *work.parts()])
+
+
+def _stored(home: Path, settings: IndexSettings) -> VectorsOf:
+    """The vectors of the live generation, where the same embedder made them."""
     manifest = published(home)
     if manifest is None or manifest.settings.embedder != settings.embedder:
-        return {}
+        return lambda texts, among: {}
     index = LocalIndex(home, manifest.settings)
-    return index.vectors_by_text(frozenset(index.documents()))
+    return lambda texts, among: index.vectors_of(texts, among=among)
 
 
-def _documents(changed: list[str], hashes: Mapping[str, str]) -> pa.Table:
-    columns = [changed, [hashes[key] for key in changed]]
-    return pa.table([pa.array(c, pa.string()) for c in columns], schema=DOCUMENT_SCHEMA)
-
-
-def _passages(
-    snapshot: Snapshot, changed: list[str], mapping: ColumnMapping, chunk: Chunker
-) -> list[Passage]:
-    """The passages of the changed documents, in the order of `changed`."""
-    wanted = pc.is_in(
-        snapshot.rows[mapping.key].cast(pa.string()), value_set=pa.array(changed, pa.string())
+def _report(version: IndexVersion, changes: Changes, work: Work, began: float) -> SyncReport:
+    report = SyncReport(
+        version=version,
+        changed=len(changes.hashes),
+        removed=len(changes.removed),
+        passages=work.passages,
+        embedded=work.embedded,
+        mode=changes.mode,
+        reason=changes.reason,
+        duration_s=time.monotonic() - began,
     )
-    rows = snapshot.rows.filter(wanted).to_pylist()
-    return [passage for row in rows for passage in _document_passages(row, mapping, chunk)]
-
-
-def _document_passages(
-    row: Mapping[str, object], mapping: ColumnMapping, chunk: Chunker
-) -> list[Passage]:
-    groups = row[mapping.groups] if mapping.groups else None
-    title = str(row[mapping.title] or "")
-    return [
-        Passage(
-            document_id=str(row[mapping.key]),
-            ordinal=ordinal,
-            title=title,
-            text=piece.text,
-            start=piece.start,
-            end=piece.end,
-            text_hash=piece.text_hash,
-            tenant=row[mapping.tenant] if mapping.tenant else None,  # type: ignore[arg-type]
-            allowed_groups=None if groups is None else tuple(groups),  # type: ignore[arg-type]
-            updated_at=row[mapping.updated_at] if mapping.updated_at else None,  # type: ignore[arg-type]
-            metadata={name: row[name] for name in mapping.metadata},  # type: ignore[misc]
-        )
-        for ordinal, piece in enumerate(chunk(str(row[mapping.text] or "")))
-    ]
-
-
-def _embed(
-    passages: list[Passage],
-    known: Mapping[str, NDArray[np.float32]],
-    embedder: Embedder,
-    on_progress: Progress | None,
-) -> tuple[NDArray[np.float32], int]:
-    """Vectors of all passages, and how many distinct texts had to be embedded for them."""
-    texts = {p.text_hash: p.text for p in passages if p.text_hash not in known}
-    done = 0
-
-    def count(newly: int) -> None:
-        nonlocal done
-        done += newly
-        if on_progress is not None:
-            on_progress(done, len(texts))
-
-    fresh = embedder.embed_passages(list(texts.values()), on_progress=count)
-    by_hash = {**known, **dict(zip(texts, fresh, strict=True))}
-    vectors = np.empty((len(passages), embedder.info.dim), np.float32)
-    for row, passage in enumerate(passages):
-        vectors[row] = by_hash[passage.text_hash]
-    return vectors, len(texts)
+    _log.info(
+        "synced index=%s generation=%s mode=%s changed=%d removed=%d embedded=%d seconds=%.3f "
+        "reason=%s",
+        version.index, version.generation, report.mode, report.changed, report.removed,
+        report.embedded, report.duration_s, report.reason,
+    )  # fmt: skip
+    return report

@@ -8,9 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vector_index.errors import InvalidDelta, InvalidQuery
+from vector_index.errors import IndexMoved, InvalidDelta, InvalidQuery
 from vector_index.manifest import IndexSettings
-from vector_index.passages import DOCUMENT_SCHEMA, IndexDelta, passage_schema
+from vector_index.passages import (
+    DOCUMENT_SCHEMA,
+    Base,
+    IndexDelta,
+    IndexVersion,
+    passage_schema,
+)
 from vector_index.protocol import MAX_K
 
 # What the length of a stored norm may differ from 1 by.
@@ -58,6 +64,20 @@ def check_delta(delta: IndexDelta, settings: IndexSettings) -> None:
     check_ids(delta.removed)
     if overlap := delta.removed & position.keys():
         raise InvalidDelta(f"document {min(overlap)!r} is both changed and removed")
+
+
+def check_base(live: IndexVersion | None, base: Base, name: str) -> None:
+    """Raises IndexMoved unless a change made for `base` may be made to what is live."""
+    if base == "any" or base == live:
+        return
+    was, is_now = (
+        "nothing" if version is None else f"generation {version.generation}"
+        for version in (base, live)
+    )
+    raise IndexMoved(
+        f"the change was made for {was} of index {name!r}, and {is_now} is live: somebody else "
+        f"published; sync again"
+    )
 
 
 def check_ids(document_ids: Iterable[object]) -> None:

@@ -10,6 +10,7 @@ VectorIndexError
 │   └── GenerationNotFound  no kept generation has that name or number
 ├── IndexExists           there is an index where a new one should be created
 ├── IndexBusy             another process holds the writer's lock
+│   └── IndexMoved        the index is not, or no longer, what the change was made for
 ├── IndexFull             a change is larger than all that may wait in memory
 ├── IndexCorrupt          a file's checksum or shape differs from its manifest
 ├── WriteFailed           the disk refused a write; the index is what it was before
@@ -75,6 +76,10 @@ class IndexExists(VectorIndexError):
 
 class IndexBusy(VectorIndexError):
     """Another process is writing to this index."""
+
+
+class IndexMoved(IndexBusy):
+    """Somebody else published since the change was computed; compute it anew."""
 
 
 class IndexFull(VectorIndexError):

@@ -81,6 +81,10 @@ class Layer:
         """The passages at these rows."""
         return self.segment.rows.take(rows)
 
+    def rows_with(self, text_hashes: pa.Array) -> tuple[list[str], NDArray[np.int64]]:
+        """The texts that are here, dead ones too, each with a row of it."""
+        return self.segment.rows.rows_with(text_hashes)
+
     def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors at these rows, float32 (len(rows), dim)."""
         return self.segment.vectors.reconstruct(rows)

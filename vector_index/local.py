@@ -1,6 +1,8 @@
 """An index on the local disk, as any process reads it: at the generation it opened last."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ from numpy.typing import NDArray
 from vector_index.errors import NeverPublished
 from vector_index.generation import Generation, open_current
 from vector_index.layer import Placing
-from vector_index.lock import WriterLock
+from vector_index.lock import SyncLock, WriterLock
+from vector_index.logs import has_changes
 from vector_index.manifest import IndexSettings
-from vector_index.passages import IndexDelta, IndexVersion, SourceVersion
+from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion
 from vector_index.reading import Reading
 from vector_index.view import View
 from vector_index.writer import IndexWriter
@@ -31,6 +34,8 @@ class LocalIndex(Reading):
         self._settings = settings
         self._place = place
         self._live: Generation | None = None
+        # Held while `_live` moves: a slow refresh must not end on an older one than a publish.
+        self._moving = threading.RLock()
         self.refresh()
 
     def view(self) -> View:
@@ -43,17 +48,26 @@ class LocalIndex(Reading):
         """Document id to content hash of everything indexed; empty before the first publish."""
         return {} if self._live is None else super().documents()
 
-    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-        """Text hash to vector of all that is indexed for these documents."""
-        return {} if self._live is None else super().vectors_by_text(document_ids)
+    def vectors_of(
+        self, text_hashes: Collection[str], *, among: Collection[str] = ()
+    ) -> dict[str, NDArray[np.float32]]:
+        """As `SyncedIndex.vectors_of`; whatever document has it."""
+        return {} if self._live is None else super().vectors_of(text_hashes)
 
-    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+    def hashes_of(self, document_ids: Collection[str]) -> dict[str, str]:
+        """Document id to content hash, of those of these documents that are indexed."""
+        return {} if self._live is None else super().hashes_of(document_ids)
+
+    def publish(
+        self, delta: IndexDelta, source: SourceVersion, *, base: Base = "any"
+    ) -> IndexVersion:
         """As `VectorIndex.publish`. Raises IndexBusy when someone else is writing."""
         with IndexWriter(self._home, self._settings, opened=self._live) as writer:
-            version = writer.publish(delta, source)
-            if self._place is None:
-                self._live = writer.generation()
-        self.refresh()
+            version = writer.publish(delta, source, base=base)
+            with self._moving:
+                if self._place is None:
+                    self._live = writer.generation()
+                self.refresh()
         return version
 
     def refresh(self) -> bool:
@@ -62,12 +76,29 @@ class LocalIndex(Reading):
         Raises IndexCorrupt when the new one is damaged, EmbedderMismatch or SettingsMismatch
         when it was built otherwise than configured; the old one then keeps serving.
         """
-        before = self._live
-        found = open_current(self._home, self._settings, known=before, place=self._place)
-        if found is None or found is before:
-            return False
-        self._live = found
-        return True
+        with self._moving:
+            before = self._live
+            found = open_current(self._home, self._settings, known=before, place=self._place)
+            if found is None or found is before:
+                return False
+            self._live = found
+            return True
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """As `SyncedIndex.lease`; changes that a dead writer left in its log are published first.
+
+        The kernel frees the lock when its process dies and never before, so on a local disk
+        nobody loses a lease while alive. Where a lock is not worth that much (a network file
+        system that forgot it after a break), `publish` with a base is the fence: it compares and
+        swaps under the writer's own lock, as it does against a rollback or rebuild meanwhile.
+        """
+        with SyncLock(self._home, self._settings.name):
+            if has_changes(self._home):
+                with IndexWriter(self._home, self._settings, opened=self._live) as writer:
+                    writer.flush()
+            self.refresh()
+            yield
 
     def writing(self) -> WriterLock:
         """Holds the writer's lock. Raises IndexBusy at once when another process has it."""

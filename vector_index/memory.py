@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.checks import check_delta, check_ids, check_limit, check_queries
+from vector_index.checks import check_base, check_delta, check_ids, check_limit, check_queries
 from vector_index.errors import NeverPublished, WriterClosed
 from vector_index.filters import Filter, matches
 from vector_index.found import Matches, Page, StoredDocument, matches_of
@@ -16,6 +16,7 @@ from vector_index.hybrid import Leg, find, hits_of
 from vector_index.manifest import IndexSettings
 from vector_index.passages import (
     Access,
+    Base,
     IndexDelta,
     IndexVersion,
     MetadataType,
@@ -100,9 +101,12 @@ class InMemoryIndex:
         ]
         return Page(tuple(found[:limit]), found[limit - 1].document_id if found[limit:] else None)
 
-    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+    def publish(
+        self, delta: IndexDelta, source: SourceVersion, *, base: Base = "any"
+    ) -> IndexVersion:
         check_delta(delta, self._settings)
         self._check_open()
+        check_base(self._version, base, self._settings.name)
         self._apply(delta)
         sequence = 1 if self._version is None else self._version.sequence + 1
         return self._next_generation(source, sequence)

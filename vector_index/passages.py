@@ -144,6 +144,10 @@ class IndexVersion:
     sequence: int = 0
 
 
+Base = IndexVersion | None | Literal["any"]
+"""What a change was made for: that very state, an index never published, or whatever is live."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lag:
     """How far an index is behind its table.

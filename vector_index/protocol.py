@@ -1,6 +1,7 @@
 """What every vector index can do, whoever stores it."""
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from vector_index.filters import Filter
 from vector_index.found import Matches, Page
 from vector_index.passages import (
     Access,
+    Base,
     IndexDelta,
     IndexVersion,
     MetadataType,
@@ -55,8 +57,14 @@ class VectorIndex(Protocol):
     def documents(self) -> Mapping[str, str]:
         """Document id to content hash of everything indexed; empty before the first publish."""
 
-    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
-        """Makes the delta live as one new generation: all of it or, on any error, none of it."""
+    def publish(
+        self, delta: IndexDelta, source: SourceVersion, *, base: Base = "any"
+    ) -> IndexVersion:
+        """Makes the delta live as one new generation: all of it or, on any error, none of it.
+
+        base: what the delta was made for. Raises IndexMoved where that is not live any more, so
+        that a writer that slept through another's change cannot publish over it.
+        """
 
 
 class BrowsableIndex(Protocol):
@@ -86,8 +94,22 @@ class BrowsableIndex(Protocol):
 class SyncedIndex(VectorIndex, BrowsableIndex, Protocol):
     """An index that one process keeps equal to a table, and others search."""
 
-    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-        """Text hash to vector of all that is indexed for these documents."""
+    def vectors_of(
+        self, text_hashes: Collection[str], *, among: Collection[str] = ()
+    ) -> dict[str, NDArray[np.float32]]:
+        """Text hash to stored vector, of those of these texts that are indexed.
+
+        All that the documents `among` have is found; what any other has, where that is cheap.
+        """
+
+    def hashes_of(self, document_ids: Collection[str]) -> dict[str, str]:
+        """Document id to content hash, of those of these documents that are indexed."""
+
+    def lease(self) -> AbstractContextManager[None]:
+        """Held through a sync, from reading what is indexed to publishing: one sync at a time.
+
+        The index is refreshed by then. Raises IndexBusy at once where somebody else syncs.
+        """
 
     def refresh(self) -> bool:
         """Moves to what was published since; says whether there was anything.

@@ -1,7 +1,7 @@
 """Everything that can be asked of an index: one class, over whatever view is current."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +66,15 @@ class Reading(ABC):
         """Document id to content hash of everything indexed."""
         return self.view().documents()
 
-    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-        """Text hash to vector of all that is indexed for these documents."""
-        return self.view().vectors_by_text(document_ids)
+    def vectors_of(
+        self, text_hashes: Collection[str], *, among: Collection[str] = ()
+    ) -> dict[str, NDArray[np.float32]]:
+        """As `SyncedIndex.vectors_of`; whatever document has it."""
+        return self.view().vectors_of(text_hashes)
+
+    def hashes_of(self, document_ids: Collection[str]) -> dict[str, str]:
+        """Document id to content hash, of those of these documents that are indexed."""
+        return self.view().hashes_of(document_ids)
 
     def count(self) -> tuple[int, int]:
         """How many documents and how many passages there are."""

@@ -4,6 +4,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vector_index.filters import Filter
@@ -37,6 +38,13 @@ class PassageRows:
     def take(self, rows: NDArray[np.int64]) -> list[Passage]:
         """The passages at these rows, in this order: one Arrow take for all of them."""
         return [passage_from_row(row) for row in self.table.take(pa.array(rows)).to_pylist()]
+
+    def rows_with(self, text_hashes: pa.Array) -> tuple[list[str], NDArray[np.int64]]:
+        """The texts that are here, each with a row of it: one pass over their hashes."""
+        hashes = self.table["text_hash"]
+        rows = pc.indices_nonzero(pc.is_in(hashes, text_hashes)).to_numpy().astype(np.int64)
+        found = dict(zip(hashes.take(pa.array(rows)).to_pylist(), rows.tolist(), strict=True))
+        return list(found), np.array(list(found.values()), np.int64)
 
     def _compute_visible(self, access: Access) -> Mask | None:
         mask = self._access.mask(access)

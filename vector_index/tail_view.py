@@ -109,6 +109,13 @@ class TailView:
         first = self._first_loose
         return [found[row] if row < first else self.loose[row - first] for row in rows.tolist()]
 
+    def rows_with(self, text_hashes: pa.Array) -> tuple[list[str], NDArray[np.int64]]:
+        """The texts that are here, dead ones too, each with a row of it."""
+        wanted = set(text_hashes.to_pylist())
+        texts = [passage.text_hash for passage in self.take(np.arange(self.rows))]
+        found = {text: row for row, text in enumerate(texts) if text in wanted}
+        return list(found), np.array(list(found.values()), np.int64)
+
     def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors at these rows, float32 (len(rows), dim)."""
         return self.tail.vectors[rows]

@@ -1,10 +1,11 @@
 """What one reader sees: segments and tails at one sequence number, searched as one index."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from operator import itemgetter
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from vector_index.checks import check_k, check_queries
@@ -85,24 +86,28 @@ class View:
             pairs.update(zip(ids, hashes, strict=True))
         return pairs
 
-    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-        """Text hash to stored vector for every passage of these documents."""
+    def vectors_of(self, text_hashes: Collection[str]) -> dict[str, NDArray[np.float32]]:
+        """Text hash to stored vector; a dead passage's vector is as good as a living one's."""
+        wanted = pa.array(sorted(text_hashes), pa.string())
         vectors: dict[str, NDArray[np.float32]] = {}
-        for part, rows in self._rows_of(sorted(document_ids)):
-            hashes = [passage.text_hash for passage in part.take(rows)]
-            vectors.update(zip(hashes, part.vectors_at(rows), strict=True))
+        if len(wanted):
+            for part in self.parts:
+                hashes, rows = part.rows_with(wanted)
+                vectors.update(zip(hashes, part.vectors_at(rows), strict=True))
         return vectors
+
+    def hashes_of(self, document_ids: Collection[str]) -> dict[str, str]:
+        """Document id to content hash of those of these documents that live."""
+        return {
+            part.id_at(place): part.hash_at(place)
+            for part in self.parts
+            for place in part.find(list(document_ids), self.version.sequence).tolist()
+        }
 
     def count(self) -> tuple[int, int]:
         """How many documents and passages live."""
         counts = [part.count(self.version.sequence) for part in self.parts]
         return sum(c[0] for c in counts), sum(c[1] for c in counts)
-
-    def _rows_of(self, document_ids: Sequence[str]) -> Iterator[tuple[Part, NDArray[np.int64]]]:
-        for part in self.parts:
-            rows = part.rows_of(part.find(document_ids, self.version.sequence))
-            if len(rows):
-                yield part, rows
 
     def _allowed(self, access: Access, where: Filter | None) -> Allowed:
         return [part.allowed(access, where, self.version.sequence) for part in self.parts]

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from vector_index.checks import check_delta, check_ids
+from vector_index.checks import check_base, check_delta, check_ids
 from vector_index.errors import IndexFull, NeverPublished, WriterClosed
 from vector_index.generation import Generation, not_found_in, open_current
 from vector_index.lock import WriterLock
@@ -21,7 +21,7 @@ from vector_index.logs import Logs
 from vector_index.manifest import IndexSettings, Manifest
 from vector_index.merging import Merging
 from vector_index.options import WriterOptions
-from vector_index.passages import IndexDelta, IndexVersion, SourceVersion, empty_delta
+from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion, empty_delta
 from vector_index.publish import prune
 from vector_index.reading import Reading
 from vector_index.segment import Content
@@ -151,7 +151,9 @@ class IndexWriter(Reading):
                 self._merging.start_if_due(self.generation())
             return self.version()
 
-    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+    def publish(
+        self, delta: IndexDelta, source: SourceVersion, *, base: Base = "any"
+    ) -> IndexVersion:
         """As `VectorIndex.publish`: upsert, delete and flush in one generation or not at all.
 
         Not bound by the tail; merges that are due are done first, so it may take its time.
@@ -159,6 +161,7 @@ class IndexWriter(Reading):
         check_delta(delta, self._settings)
         with self._publishing:
             self._check_open()
+            check_base(None if self._view is None else self.version(), base, self._settings.name)
             if self._options.merges and self._state.generation is not None:
                 self._merging.finish_due(self._state.generation)
             with self._lock:

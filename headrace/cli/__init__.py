@@ -70,6 +70,14 @@ def index_sync(name: str, json: Json = False) -> None:
     run_sync(name, json)
 
 
+@index.command("watch")
+def index_watch(name: str, json: Json = False) -> None:
+    """Sync every new commit of the table until interrupted; a line for each."""
+    from headrace.cli.watch import run_watch
+
+    run_watch(name, json)
+
+
 @index.command("rebuild")
 def index_rebuild(name: str, json: Json = False) -> None:
     """Build an index anew under changed settings beside the live one, and switch to it."""

@@ -12,7 +12,9 @@ from headrace import assembly, indexes
 from headrace.cli.ask import parse_json
 from headrace.cli.progress import bar
 from headrace.settings import Settings, load_settings
-from pipelines.sync import Progress, SyncReport, rebuild, sync
+from headrace.watching import last_word
+from pipelines.parts import Progress
+from pipelines.sync import SyncReport, rebuild, sync
 from rag_chain.question import check_question
 from rag_chain.retrieval import Lookup, Retriever
 from vector_index.building import create
@@ -34,6 +36,7 @@ def run_status(name: str, as_json: bool) -> None:
     indexes.index_section(settings, name)
     version, documents, passages = indexes.published_state(settings, name)
     lag = indexes.build_source(settings, name).lag(version.source)
+    watcher = last_word(settings, name)
     form = {
         "index": name,
         "generation": version.generation,
@@ -43,9 +46,11 @@ def run_status(name: str, as_json: bool) -> None:
         "created_at": version.created_at.isoformat(),
         "documents": documents,
         "passages": passages,
+        "sync": settings.indexes[name].sync,
+        "watcher": None if watcher is None else dataclasses.asdict(watcher),
     }
     if as_json:
-        print(json_module.dumps(form))
+        print(json_module.dumps(form, default=str))
         return
     for key, value in form.items():
         print(f"{key:22} {value}")
@@ -127,15 +132,17 @@ def describe(report: SyncReport) -> str:
         return f"{report.version.index}: already at table version {report.version.source.version}"
     return (
         f"{report.version.index}: {report.changed} documents changed, {report.removed} removed, "
-        f"{report.embedded} texts embedded, generation {report.version.generation}"
+        f"{report.embedded} texts embedded, generation {report.version.generation} "
+        f"({report.mode}: {report.reason})"
     )
 
 
 def _print_report(report: SyncReport, as_json: bool) -> None:
-    print(json_module.dumps(_report_form(report)) if as_json else describe(report))
+    print(json_module.dumps(report_form(report)) if as_json else describe(report))
 
 
-def _report_form(report: SyncReport) -> dict[str, object]:
+def report_form(report: SyncReport) -> dict[str, object]:
+    """The report as JSON prints it."""
     return {
         "index": report.version.index,
         "generation": report.version.generation,
@@ -145,4 +152,7 @@ def _report_form(report: SyncReport) -> dict[str, object]:
         "passages": report.passages,
         "embedded": report.embedded,
         "noop": report.is_noop,
+        "mode": report.mode,
+        "reason": report.reason,
+        "duration_s": round(report.duration_s, 3),
     }

@@ -37,6 +37,30 @@ def test_a_synced_table_answers_with_a_citation_and_forgets_a_deleted_row(worksp
     assert (after["version"]["source"]["version"], after["lag"]["versions"]) == (1, 0)
 
 
+def test_a_watch_syncs_each_commit_prints_a_line_for_it_and_ends_when_told(workspace):
+    watch = subprocess.Popen(
+        workspace.command("index", "watch", "docs", "--json"),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=workspace.folder,
+        env=workspace.environment,
+    )  # fmt: skip
+    try:
+        first = json.loads(watch.stdout.readline())
+        assert (first["mode"], first["changed"], first["table_version"]) == ("diff", 3, 0)
+        DeltaTable(workspace.table).delete("id = 'csv'")
+        second = json.loads(watch.stdout.readline())
+        assert (second["removed"], second["embedded"], second["table_version"]) == (1, 0, 1)
+        assert "no record" in second["reason"] or "keeps no change data feed" in second["reason"]
+        status = json.loads(workspace.run("index", "status", "docs", "--json").stdout)
+        assert (status["lag_versions"], status["sync"]) == (0, "manual")
+        assert (status["watcher"]["is_alive"], status["watcher"]["failures"]) == (True, 0)
+    finally:
+        watch.terminate()
+    assert watch.wait(60) == 0
+    watch.stdout.close()
+    status = json.loads(workspace.run("index", "status", "docs", "--json").stdout)
+    assert (status["watcher"]["is_alive"], status["watcher"]["phase"]) == (False, "stopped")
+
+
 def test_a_query_takes_a_user_a_filter_and_k(synced):
     asked = synced.run("query", "Which module reads CSV data?", "--user", "ada", "--k", "1",
                        "--filter", '{"module": "csv"}', "--json")  # fmt: skip

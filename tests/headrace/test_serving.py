@@ -179,3 +179,24 @@ def test_features_that_the_views_do_not_have_end_the_start_in_one_line(synced_wo
     assert refused.returncode == 1
     assert "view user_profile has no feature 'mood'; it has: " in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_server_told_to_watch_syncs_commits_by_itself(serve, synced_workspace):
+    file = synced_workspace.folder / "headrace.yaml"
+    text = file.read_text()
+    assert "    embedder: minilm\n    key" in text
+    file.write_text(
+        text.replace("    embedder: minilm\n", "    embedder: minilm\n    sync: watch\n", 1)
+    )
+    server = serve(synced_workspace)
+    DeltaTable(synced_workspace.table).delete("id = 'csv'")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        answer = server.ask(generate=False).json()
+        if answer["version"]["table_version"] == 1:
+            break
+        time.sleep(0.05)
+    assert "csv" not in [passage["document_id"] for passage in answer["passages"]]
+    status = json.loads(synced_workspace.run("index", "status", "docs", "--json").stdout)
+    assert (status["table_version"], status["sync"]) == (1, "watch")
+    assert status["watcher"]["is_alive"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import QuarantineFailed
-from pipelines.quarantine import BadRow, Quarantine
+from pipelines.quarantine import Rejection, Quarantine
 from pipelines.reasons import Reason
 from pipelines.retry import Retried, retry
 from pipelines.shown import ROW_BYTES, shown_row
@@ -25,7 +25,7 @@ def quarantine(tmp_path):
 
 
 def bad(key, reason=Reason.EMBEDDER_FAILED, version=1, **more):
-    return BadRow(key, reason, "it failed", "table", version, **more)
+    return Rejection(key, reason, "it failed", "table", version, **more)
 
 
 def test_an_index_without_bad_rows_has_an_empty_quarantine(quarantine):
@@ -147,11 +147,11 @@ def test_rows_added_from_several_threads_at_once_are_all_kept_and_readable_meanw
 ADDING = """
 import itertools, sys
 from pathlib import Path
-from pipelines.quarantine import BadRow, Quarantine
+from pipelines.quarantine import Rejection, Quarantine
 from pipelines.reasons import Reason
 quarantine = Quarantine(Path(sys.argv[1]))
 for number in itertools.count():
-    quarantine.add([BadRow(f"{number:04}", Reason.QUALITY, "d", "t", 1, row="x" * 100)])
+    quarantine.add([Rejection(f"{number:04}", Reason.QUALITY, "d", "t", 1, row="x" * 100)])
     print(f"{number:04}", flush=True)
 """
 

@@ -9,8 +9,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from llm_endpoint.embedding.hashing import HashingEmbedder
 from pipelines.chunking import token_chunker
-from pipelines.delta_source import ColumnMapping, DeltaSource
 from pipelines.errors import BadKeys, SchemaMismatch, TableNotFound
+from pipelines.sources import ColumnMapping, DeltaSource
 from pipelines.sync import rebuild, sync
 from vector_index.errors import EmbedderMismatch
 from vector_index.local import LocalIndex

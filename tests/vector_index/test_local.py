@@ -86,7 +86,7 @@ def test_a_second_writer_in_another_process_is_refused_at_once(home, four):
 
 
 def test_vectors_of_unchanged_text_are_handed_back_by_hash(home):
-    vectors = LocalIndex(home, settings()).vectors_by_text(frozenset({"b"}))
+    vectors = LocalIndex(home, settings()).vectors_of({"h-b-0", "never"})
     assert list(vectors) == ["h-b-0"]
     assert vectors["h-b-0"] == pytest.approx([0.8, 0.6])
 

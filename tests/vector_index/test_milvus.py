@@ -230,11 +230,12 @@ def test_a_page_shows_an_asker_only_their_passages_in_order(filled):
 
 
 def test_vectors_are_found_again_by_the_text_they_were_made_from(milvus_place, filled):
-    found = filled.vectors_by_text(frozenset({"a", "b", "never"}))
+    found = filled.vectors_of({"h-a-0", "h-b-0", "never"}, among={"a", "b"})
     assert sorted(found) == ["h-a-0", "h-b-0"]
     np.testing.assert_array_equal(found["h-b-0"], unit(4, 3))
     empty = MilvusIndex(milvus_place, settings(name="empty"))
-    assert empty.vectors_by_text(frozenset({"a"})) == {}
+    assert empty.vectors_of({"h-a-0"}, among={"a"}) == empty.hashes_of({"a"}) == {}
+    assert filled.hashes_of({"a", "never"}) == {"a": "hash-a"}
 
 
 def test_changes_before_the_first_publish_and_after_closing_are_refused(milvus_place, filled):

@@ -1,6 +1,6 @@
 """Reading an index in Milvus other than by a question: counts, documents, pages."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -43,12 +43,29 @@ class Browse:
         found = list(islice(self._visible(after, access), limit + 1))
         return Page(tuple(found[:limit]), found[limit - 1].document_id if found[limit:] else None)
 
-    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-        """Text hash to vector of all that is indexed for these documents."""
-        rest = iter(document_ids)
+    def vectors_of(
+        self, text_hashes: Collection[str], among: Collection[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Text hash to vector of those of these texts that the documents `among` have.
+
+        A row's text hash is no field of its own, so it cannot be searched for.
+        """
+        rest, wanted = iter(among), set(text_hashes)
         found: dict[str, NDArray[np.float32]] = {}
         while some := list(islice(rest, _IDS_AT_ONCE)):
-            found |= {one.passage.text_hash: one.vector for one in self._passages_of(some)}
+            stored = ((one.passage.text_hash, one.vector) for one in self._passages_of(some))
+            found |= {text: vector for text, vector in stored if text in wanted}
+        return found
+
+    def hashes_of(self, document_ids: Collection[str]) -> dict[str, str]:
+        """Document id to content hash, of those of these documents that are indexed."""
+        rest = iter(document_ids)
+        found: dict[str, str] = {}
+        while some := list(islice(rest, _IDS_AT_ONCE)):
+            expression = f"{self._alive} and {any_of('document_id', some)}"
+            fields = ["document_id", "document_hash"]
+            for row in self._store.scan(self._names.documents, expression, fields):
+                found[str(row["document_id"])] = str(row["document_hash"])
         return found
 
     def _visible(self, after: str | None, access: Access | None) -> Iterator[StoredDocument]:

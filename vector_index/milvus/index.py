@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.checks import check_delta, check_ids, check_queries
+from vector_index.checks import check_base, check_delta, check_ids, check_queries
 from vector_index.errors import (
     IndexBusy,
     NeverPublished,
@@ -26,6 +26,7 @@ from vector_index.milvus.state import STATE_ID, State, changed, from_json, gener
 from vector_index.milvus.store import MilvusPlace, Store
 from vector_index.passages import (
     Access,
+    Base,
     IndexDelta,
     IndexVersion,
     MetadataType,
@@ -88,7 +89,7 @@ class MilvusIndex:
         self._changes = Changes(self._store, settings)
         self._live: State | None = None
         self._is_closed = False
-        self._turn = threading.Lock()
+        self._turn, self._syncing = threading.Lock(), threading.Lock()
         self._newest()
 
     @property
@@ -146,14 +147,37 @@ class MilvusIndex:
         except NeverPublished:
             return {}
 
-    def vectors_by_text(self, document_ids: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-        """Text hash to vector of all that is indexed for these documents."""
+    def vectors_of(
+        self, text_hashes: Collection[str], *, among: Collection[str] = ()
+    ) -> dict[str, NDArray[np.float32]]:
+        """As `SyncedIndex.vectors_of`; of the documents `among` alone."""
         try:
             return self._at_one_state(
-                lambda state: self._browse(state).vectors_by_text(document_ids)
+                lambda state: self._browse(state).vectors_of(text_hashes, among)
             )
         except NeverPublished:
             return {}
+
+    def hashes_of(self, document_ids: Collection[str]) -> dict[str, str]:
+        """Document id to content hash, of those of these documents that are indexed."""
+        try:
+            return self._at_one_state(lambda state: self._browse(state).hashes_of(document_ids))
+        except NeverPublished:
+            return {}
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """As `SyncedIndex.lease`, of this object's threads alone: Milvus has no lock to hold.
+
+        Of two processes that sync, both may embed; `publish` with a base refuses the second.
+        """
+        if not self._syncing.acquire(blocking=False):
+            raise IndexBusy(f"another thread is syncing index {self._settings.name!r}")
+        try:
+            self._newest()
+            yield
+        finally:
+            self._syncing.release()
 
     def count(self) -> tuple[int, int]:
         """How many documents and how many passages there are."""
@@ -167,10 +191,13 @@ class MilvusIndex:
         """
         return self._at_one_state(lambda state: self._browse(state).page(after, limit, access))
 
-    def publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
+    def publish(
+        self, delta: IndexDelta, source: SourceVersion, *, base: Base = "any"
+    ) -> IndexVersion:
         """As `VectorIndex.publish`; also raises IndexBusy, StoreFailed, WriterClosed."""
         check_delta(delta, self._settings)
         with self._writing() as live:
+            check_base(None if live is None else live.version(), base, self._settings.name)
             step = 1 if live is None else live.step + 1
             if live is None:
                 self._changes.create()

@@ -1,0 +1,101 @@
+"""Watchers out of settings, and what they last said of themselves, kept beside the index."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from headrace import indexes
+from headrace.settings import Settings
+from llm_endpoint.embedding.protocol import Embedder
+from pipelines.sync import SyncReport, sync
+from pipelines.watch import SyncState, Watcher
+from vector_index.protocol import SyncedIndex
+
+
+@dataclass(frozen=True, slots=True)
+class LastWord:
+    """The state that a watcher wrote last. is_alive: whether its process still runs."""
+
+    is_alive: bool
+    phase: str
+    failures: int
+    last_error: str | None
+    last_error_at: datetime | None
+    rows_per_s: float | None
+    duration_s: float | None
+
+
+def build_watcher(
+    settings: Settings,
+    name: str,
+    embedder: Embedder,
+    index: SyncedIndex,
+    *,
+    on_sync: Callable[[SyncReport], None] | None = None,
+) -> Watcher:
+    """Keeps the index equal to its table once it is started; the index is written by it alone."""
+    source = indexes.build_source(settings, name)
+    chunk = indexes.build_chunker(settings, name, embedder)
+    file = _file(settings, name)
+    return Watcher(
+        source,
+        lambda progress: sync(source, index, embedder, chunk, on_progress=progress),
+        on_sync=on_sync,
+        on_change=lambda state: _write(file, state),
+    )
+
+
+def last_word(settings: Settings, name: str) -> LastWord | None:
+    """What the index's watcher wrote last, None where there never was one."""
+    try:
+        form = json.loads(_file(settings, name).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    at = form["last_error_at"]
+    return LastWord(
+        is_alive=form["phase"] != "stopped" and _is_running(form["pid"]),
+        phase=form["phase"],
+        failures=form["failures"],
+        last_error=form["last_error"],
+        last_error_at=None if at is None else datetime.fromisoformat(at),
+        rows_per_s=form["rows_per_s"],
+        duration_s=form["duration_s"],
+    )
+
+
+def _write(file: Path, state: SyncState) -> None:
+    form = {
+        "pid": os.getpid(),
+        "phase": state.phase,
+        "failures": state.failures,
+        "last_error": state.last_error,
+        "last_error_at": state.last_error_at and state.last_error_at.isoformat(),
+        "rows_per_s": state.rows_per_s,
+        "duration_s": state.duration_s,
+    }
+    # Replaced whole, so that nobody reads half of it; lost in a crash of the machine, no harm is
+    # done. A full disk must not end the watch: what it says of itself is worth less than the sync.
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(form), encoding="utf-8")
+        draft.replace(file)
+    except OSError:
+        return
+
+
+def _file(settings: Settings, name: str) -> Path:
+    return settings.state_dir / "watching" / f"{name}.json"
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

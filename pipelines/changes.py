@@ -1,0 +1,78 @@
+"""What a sync has to do: the documents to write and to remove, and how that was found out."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.sources.keys import collect_hashes
+from pipelines.sources.protocol import ChangedKeys, Doubt, Snapshot, TableSource
+from vector_index.passages import IndexVersion
+from vector_index.protocol import SyncedIndex
+
+Mode = Literal["noop", "incremental", "diff", "rebuild"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """hashes: key to content hash of every document to be written, replacing what it was.
+
+    mode: whether only touched keys or all rows were compared; reason: why.
+    """
+
+    hashes: Mapping[str, str]
+    removed: frozenset[str]
+    mode: Mode
+    reason: str
+
+
+def find_changes(
+    source: TableSource, index: SyncedIndex, base: IndexVersion | None, snapshot: Snapshot
+) -> Changes:
+    """From what is indexed (`base`) to the snapshot.
+
+    Incremental where the source vouches for the list of touched keys, and the number of documents
+    then comes out right; otherwise the hashes of all rows are compared. Raises BadKeys.
+    """
+    if base is None or index.count()[0] == 0:
+        return _compared(index, snapshot, "nothing was indexed yet")
+    found = source.changed_keys(base.source, snapshot)
+    if found is None:
+        return _compared(index, snapshot, "the source keeps no record of changes")
+    if isinstance(found, ChangedKeys):
+        changes = _touched(index, snapshot, found)
+        if isinstance(changes, Changes):
+            return changes
+        found = changes
+    _log.warning(
+        "sync_compares_all_rows index=%s table_version=%d reason=%s",
+        base.index, snapshot.version.version, found.reason,
+    )  # fmt: skip
+    return _compared(index, snapshot, found.reason)
+
+
+def _touched(index: SyncedIndex, snapshot: Snapshot, touched: ChangedKeys) -> Changes | Doubt:
+    """What has become of the touched keys. Values come from the snapshot, so the last one wins."""
+    rows = snapshot.rows(touched.keys) if touched.keys else iter(())
+    hashes = collect_hashes(rows, snapshot.mapping, snapshot.version.table_id)
+    indexed = index.hashes_of(touched.keys)
+    removed = frozenset(indexed.keys() - hashes.keys())
+    documents = index.count()[0] - len(removed) + len(hashes.keys() - indexed.keys())
+    if documents != touched.rows:
+        return Doubt(
+            f"the feed leads to {documents} documents, and the table has {touched.rows} rows"
+        )
+    changed = _differing(hashes, indexed)
+    return Changes(changed, removed, "incremental", f"{len(touched.keys)} keys were touched")
+
+
+def _compared(index: SyncedIndex, snapshot: Snapshot, reason: str) -> Changes:
+    indexed, hashes = index.documents(), snapshot.hashes()
+    removed = frozenset(indexed.keys() - hashes.keys())
+    return Changes(_differing(hashes, indexed), removed, "diff", reason)
+
+
+def _differing(hashes: Mapping[str, str], indexed: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in hashes.items() if indexed.get(key) != value}
