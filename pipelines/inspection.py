@@ -20,12 +20,9 @@ from vector_index.passages import Access, Passage
 
 # An embedder's vector of one text differs by what else is in its batch; int8 models by the most.
 _LEAST_COSINE = 0.999
-_EMBED_BATCH = 32
 
-StoredVectors = Callable[[Collection[str], Collection[str]], Mapping[str, NDArray[np.float32]]]
-"""Stored vectors of these texts, by text hash, looked for at least among these documents. Where
-documents share a text, any one's vector may come for all of them."""
-
+ReadVectors = Callable[[Sequence[str]], Mapping[str, NDArray[np.float32]]]
+"""The stored vectors of those of these documents that are indexed: (passages, dim), by id."""
 
 ReadDocuments = Callable[[Sequence[str]], Mapping[str, StoredDocument]]
 """Those of these documents that are indexed, by id."""
@@ -95,7 +92,7 @@ class _Work:
     documents: int = 0
     passages: int = 0
     faults: list[Fault] = field(default_factory=list)
-    to_embed: list[Passage] = field(default_factory=list)
+    to_embed: list[StoredDocument] = field(default_factory=list)
 
 
 def inspect(
@@ -107,14 +104,14 @@ def inspect(
     sample: int | None = 1000,
     seed: int = 0,
     embedder: Embedder | None = None,
-    stored: StoredVectors | None = None,
     embedded: int = 64,
     read: ReadDocuments | None = None,
+    read_vectors: ReadVectors | None = None,
 ) -> Inspection:
     """Reads a sample of the indexed documents, and the rows they were made of.
 
     skipped: keys that are known to differ, or pending. sample: how many documents, None for all,
-    which holds no more in memory. embedder, stored: given both, the stored vectors of up to
+    which holds no more in memory. embedder, read_vectors: given both, the stored vectors of up to
     `embedded` of these documents are compared with fresh ones. read: reads documents by id faster
     than `scan` does, a page of one at a time.
     """
@@ -134,14 +131,18 @@ def inspect(
             problems = _problems(document, row, columns, documents[key])
             work.faults += [Fault(key, problem) for problem in problems]
             if key in for_vectors:
-                work.to_embed += document.passages
-    least = None
-    if embedder is not None and stored is not None:
-        cosines = _cosines(work.to_embed, embedder, stored)
-        work.faults += _far(work.to_embed, cosines)
-        least = min((float(c) for c in cosines), default=None)
-    compared = 0 if least is None else len(work.to_embed)
-    return Inspection(work.documents, work.passages, compared, least, tuple(work.faults))
+                work.to_embed.append(document)
+    cosines: list[float] = []
+    if embedder is not None and read_vectors is not None:
+        for document in work.to_embed:
+            cosines += _cosines(document, embedder, read_vectors, work.faults)
+    return Inspection(
+        work.documents,
+        work.passages,
+        vectors=len(cosines),
+        least_cosine=min(cosines, default=None),
+        faults=tuple(work.faults),
+    )
 
 
 def _sample(keys: Sequence[str], size: int | None, random: np.random.Generator) -> Sequence[str]:
@@ -199,27 +200,25 @@ def _text_problems(passages: Sequence[Passage], text: str) -> Iterator[str]:
 
 
 def _cosines(
-    passages: Sequence[Passage], embedder: Embedder, stored: StoredVectors
-) -> NDArray[np.float32]:
-    """Of each passage's stored and fresh vector, float32 (passages,); -1 where none is stored."""
-    cosines = np.full(len(passages), -1, np.float32)
-    for first in range(0, len(passages), _EMBED_BATCH):
-        some = passages[first : first + _EMBED_BATCH]
-        fresh = embedder.embed_passages([passage.text for passage in some])
-        for place, (passage, vector) in enumerate(zip(some, fresh, strict=True), first):
-            found = stored([passage.text_hash], [passage.document_id])
-            if passage.text_hash in found:
-                cosines[place] = found[passage.text_hash] @ vector
-    return cosines
-
-
-def _far(passages: Sequence[Passage], cosines: NDArray[np.float32]) -> list[Fault]:
-    return [
-        Fault(passage.document_id, f"passage {passage.ordinal}: its stored vector has a cosine of "
-              f"{cosine:.4f} with a fresh one")
-        for passage, cosine in zip(passages, cosines.tolist(), strict=True)
+    document: StoredDocument, embedder: Embedder, read_vectors: ReadVectors, faults: list[Fault]
+) -> list[float]:
+    """Of each passage's stored and fresh vector; those that are too far apart are faults."""
+    key, passages = document.document_id, document.passages
+    found = read_vectors([key]).get(key, np.empty((0, embedder.info.dim), np.float32))
+    if len(found) != len(passages):
+        faults.append(Fault(key, f"it has {len(passages)} passages and {len(found)} vectors"))
+        return []
+    if not passages:
+        return []
+    fresh = embedder.embed_passages([passage.text for passage in passages])
+    cosines = [float(cosine) for cosine in np.einsum("ij,ij->i", found, fresh)]
+    faults += [
+        Fault(key, f"passage {place}: its stored vector has a cosine of {cosine:.4f} with a fresh "
+              f"one")
+        for place, cosine in enumerate(cosines)
         if not cosine >= _LEAST_COSINE
     ]  # fmt: skip
+    return cosines
 
 
 def _text_hash(text: str) -> str:

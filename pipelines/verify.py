@@ -57,7 +57,7 @@ class Drift:
 
     missing: rows that are not indexed. extra: documents that are no rows. changed: indexed with
     other content. indexed, version: the table versions of the index and of the snapshot. checked:
-    how many keys were compared. pending: of these, touched since `indexed`, thus not judged.
+    how many keys were compared. waiting: of these, touched since `indexed`, thus not judged.
     quarantined: of these, missing because they are set aside as they are.
     """
 
@@ -67,7 +67,7 @@ class Drift:
     indexed: SourceVersion
     version: SourceVersion
     checked: int
-    pending: int
+    waiting: frozenset[str]
     quarantined: int
 
     @property
@@ -89,7 +89,7 @@ class Drift:
             missing=len(self.missing),
             extra=len(self.extra),
             changed=len(self.changed),
-            pending=self.pending,
+            pending=len(self.waiting),
             quarantined=self.quarantined,
             missing_examples=self.missing[:examples],
             extra_examples=self.extra[:examples],
@@ -99,7 +99,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """A Drift in bounded size, to be printed, logged or sent."""
+    """A Drift in bounded size, to be printed, logged or sent. pending: how many keys wait."""
 
     is_equal: bool
     indexed_version: int
@@ -152,7 +152,7 @@ def compare(
         indexed=indexed,
         version=snapshot.version,
         checked=len(table) + len(found) - both,
-        pending=sum(key in table or key in found for key in waiting),
+        waiting=frozenset(key for key in waiting if key in table or key in found),
         quarantined=aside,
     )
 
@@ -194,7 +194,6 @@ def repair(
     apply: Apply,
     *,
     faulty: Collection[str] = (),
-    pending: Collection[str] = (),
     set_aside: Mapping[str, str] = _NOTHING,
 ) -> Drift:
     """Re-applies the keys that differ, and says what still differs then.
@@ -206,7 +205,7 @@ def repair(
     write = frozenset((*drift.missing, *drift.changed, *faulty)) - frozenset(drift.extra)
     if write or drift.extra:
         apply(write, frozenset(drift.extra))
-    return compare(snapshot, index, pending=pending, set_aside=set_aside)
+    return compare(snapshot, index, pending=drift.waiting, set_aside=set_aside)
 
 
 def _listed(index: ListedIndex) -> tuple[SourceVersion, Mapping[str, str]]:

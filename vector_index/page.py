@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vector_index.checks import check_limit
 from vector_index.found import Page, StoredDocument
@@ -38,6 +39,15 @@ def read_documents(view: View, document_ids: Sequence[str]) -> dict[str, StoredD
         places = part.find(document_ids, view.version.sequence)
         found.update(_read_part(part, [(part.id_at(place), place) for place in places.tolist()]))
     return found
+
+
+def read_vectors(view: View, document_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """The vectors of those of these documents that are indexed, float32 (passages, dim), by id."""
+    return {
+        part.id_at(place): part.vectors_at(part.rows_of(np.array([place], np.int64)))
+        for part in view.parts
+        for place in part.find(document_ids, view.version.sequence).tolist()
+    }
 
 
 def _live_after(view: View, number: int, after: str | None) -> Iterator[_Place]:

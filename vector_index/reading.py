@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vector_index.filters import Filter
 from vector_index.found import Matches, Page, StoredDocument
 from vector_index.manifest import IndexSettings
-from vector_index.page import read_documents, read_page
+from vector_index.page import read_documents, read_page, read_vectors
 from vector_index.passages import Access, IndexVersion, MetadataType, SearchResult
 from vector_index.query import EQUAL, LegWeights, QueryType, Wanted
 from vector_index.stats import IndexStats, read_stats
@@ -95,3 +95,7 @@ class Reading(ABC):
     def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Those of these documents that are indexed, by id, as an operator reads them."""
         return read_documents(self.view(), document_ids)
+
+    def read_vectors(self, document_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Their vectors, by id: float32 (passages, dim), in the order `read` has the passages."""
+        return read_vectors(self.view(), document_ids)

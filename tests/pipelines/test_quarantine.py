@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import QuarantineFailed
-from pipelines.quarantine import Rejection, Quarantine
+from pipelines.quarantine import Quarantine, Rejection
 from pipelines.reasons import Reason
 from pipelines.retry import Retried, retry
 from pipelines.shown import ROW_BYTES, shown_row

@@ -158,7 +158,8 @@ def test_keys_touched_since_the_indexed_version_are_pending_and_no_drift(index, 
     newer = Pinned([row("000", "rewritten"), *rows[1:-1], row("new")], number=2)
     pinned, drift = compare_newest(lambda: newer, index, lambda since, to: {"000", "049", "new"})
     assert pinned is newer
-    assert (drift.missing, drift.extra, drift.changed, drift.pending) == (("001",), (), (), 3)
+    assert (drift.missing, drift.extra, drift.changed) == (("001",), (), ())
+    assert drift.waiting == {"000", "049", "new"}
     assert (drift.indexed.version, drift.version.version) == (1, 2)
 
 
@@ -199,12 +200,10 @@ def look(index, rows, **options):
     return inspect(Pinned(rows), index, COLUMNS, **options)
 
 
-def stored(index):
-    return lambda texts, among: index.vectors_by_text(frozenset(among))
-
-
 def test_a_sound_index_has_no_faults_and_its_vectors_are_the_embedders(index, rows):
-    found = look(index, rows, sample=None, embedder=EMBEDDER, stored=stored(index), embedded=10)
+    found = look(
+        index, rows, sample=None, embedder=EMBEDDER, read_vectors=index.read_vectors, embedded=10
+    )
     assert (found.documents, found.faults) == (50, ())
     assert found.passages > 100
     assert found.vectors == found.passages / 5
@@ -251,10 +250,11 @@ def test_text_that_no_passage_has_is_found(index, rows):
 
 
 def test_a_stored_vector_that_the_embedder_does_not_make_is_found(index, rows):
-    rows[5] = row("005", "a text that no other row has")
-    wrong = delta(rows[5:6])
+    wrong = delta(rows[5:6])  # other rows have some of its texts, and their right vectors
     plant(index, replace(wrong, vectors=np.roll(wrong.vectors, 1, axis=1)))
-    found = look(index, rows, sample=None, embedder=EMBEDDER, stored=stored(index), embedded=50)
+    found = look(
+        index, rows, sample=None, embedder=EMBEDDER, read_vectors=index.read_vectors, embedded=50
+    )
     assert found.faulty() == {"005"}
     assert found.least_cosine < 0.999
 
