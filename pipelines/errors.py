@@ -9,6 +9,7 @@ PipelineError
 ├── BadRow                 a row that cannot be indexed as it is: its encoding, its vector
 ├── SyncStopped            a sync was told to stop; nothing of it was published
 ├── IndexBehind            index and table cannot be compared at one version
+├── IndexDrifted           the index differs from its table where it should not
 ├── BadCheck               a quality check that cannot be made as it is declared
 ├── QualityFailed          rows break a check whose `on_fail` is fail
 ├── EmbedderStuck          the embedder fails or hangs on any text, not on one of them
@@ -50,6 +51,10 @@ class SyncStopped(PipelineError):
 
 class IndexBehind(PipelineError):
     """Index and table are of two versions, and what lies between them is not known."""
+
+
+class IndexDrifted(PipelineError):
+    """The index differs from its table, at the version it says it has."""
 
 
 class BadCheck(PipelineError):

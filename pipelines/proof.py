@@ -74,9 +74,7 @@ def prove(
     )
 
 
-def _touched(
-    source: TableSource, since: SourceVersion, to: Snapshot
-) -> frozenset[str] | None:
+def _touched(source: TableSource, since: SourceVersion, to: Snapshot) -> frozenset[str] | None:
     touched = source.changed_keys(since, to)
     return touched.keys if isinstance(touched, ChangedKeys) else None
 

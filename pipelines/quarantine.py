@@ -125,6 +125,10 @@ class Quarantine:
         found = self._read(["key", "row_hash"])
         return dict(zip(found["key"].to_pylist(), found["row_hash"].to_pylist(), strict=True))
 
+    def held_as(self) -> dict[str, str]:
+        """As `held`, without rows whose hash is not known."""
+        return {key: value for key, value in self.held().items() if value is not None}
+
     def due(
         self, *, reasons: Collection[Reason] | None = None, max_attempts: int | None = None
     ) -> list[str]:
