@@ -1,6 +1,6 @@
 """A batch of rows parted into those that can be indexed and those that go to quarantine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,12 @@ _TEXT_KINDS = ("string", "large_string", "string_view")
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row that is left out, and why."""
+    """A row that is left out, and why. row: its columns; what is not UTF-8 shows as escapes."""
 
     key: str
     reason: Reason
     detail: str
+    row: Mapping[str, object] | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +51,25 @@ def sift(
     for name in batch.schema.names:
         for row in _undecodable(batch.column(name)):
             detail = f"column {name!r} is not UTF-8; write the row anew, decoded as it was encoded"
-            refused.setdefault(row, Refused(keys[row], Reason.BAD_ENCODING, detail))
+            shown = _shown(batch, row)
+            refused.setdefault(row, Refused(keys[row], Reason.BAD_ENCODING, detail, shown))
     if max_bytes is not None:
         for row, size in _longer(batch.column(text), max_bytes):
             detail = f"column {text!r} has {size:,} bytes of at most {max_bytes:,}; split the row"
-            refused.setdefault(row, Refused(keys[row], Reason.TOO_LONG, detail))
+            shown = _shown(batch, row)
+            refused.setdefault(row, Refused(keys[row], Reason.TOO_LONG, detail, shown))
     good = _without(batch, refused)
     verdict = judge(good, checks, key=key)
     verdict.raise_failures()
     aside = verdict.quarantined
+    broken = []
     if aside:
-        good = _kept(good, [one not in aside for one in good.column(key).to_pylist()])
-    broken = [Refused(one, Reason.QUALITY, detail) for one, detail in aside.items()]
+        places = {one: row for row, one in enumerate(good.column(key).to_pylist())}
+        broken = [
+            Refused(one, Reason.QUALITY, detail, _shown(good, places[one]))
+            for one, detail in aside.items()
+        ]
+        good = _kept(good, [one not in aside for one in places])
     return Sifted(good, (*refused.values(), *broken), verdict.warnings)
 
 
@@ -90,6 +98,20 @@ def _longer(column: pa.Array, max_bytes: int) -> list[tuple[int, int]]:
         column = column.dictionary_decode()
     sizes = pc.fill_null(pc.binary_length(column.cast(pa.large_string())), 0).to_numpy()
     return [(row, int(sizes[row])) for row in np.flatnonzero(sizes > max_bytes).tolist()]
+
+
+def _shown(batch: pa.RecordBatch, row: int) -> dict[str, object]:
+    return {
+        name: _value(column[row])
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+
+
+def _value(scalar: pa.Scalar) -> object:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
 
 
 def _without(batch: pa.RecordBatch, refused: dict[int, Refused]) -> pa.RecordBatch:

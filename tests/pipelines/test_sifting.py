@@ -27,6 +27,11 @@ def test_a_row_that_is_not_utf8_is_refused_and_the_others_are_kept(kind):
     assert sifted(rows) == (["0", "2", "3"], [("1", Reason.BAD_ENCODING)])
 
 
+def test_a_row_that_is_not_utf8_is_shown_with_escapes():
+    (refused,) = sift(batch([b"bad \xff"]), key="id", text="body").refused
+    assert refused.row == {"id": "0", "body": "bad \\xff"}
+
+
 def test_a_batch_without_bad_rows_is_handed_on_as_it_is():
     rows = batch([b"fine", None])
     found = sift(rows, key="id", text="body", max_bytes=4)
@@ -39,6 +44,7 @@ def test_a_text_over_the_bound_is_refused_with_its_size():
     assert sifted(rows, max_bytes=4) == (["0", "2"], [("1", Reason.TOO_LONG)])
     (refused,) = sift(rows, key="id", text="body", max_bytes=4).refused
     assert "5 bytes of at most 4" in refused.detail
+    assert refused.row == {"id": "1", "body": "12345"}
 
 
 def test_rules_are_put_to_the_readable_rows_alone():
@@ -48,6 +54,8 @@ def test_rules_are_put_to_the_readable_rows_alone():
     checks = parse_checks([rule, warn], rows.schema)
     expected = [("1", Reason.BAD_ENCODING), ("2", Reason.QUALITY)]
     assert sifted(rows, checks=checks) == (["0", "3"], expected)
+    refused = sift(rows, key="id", text="body", checks=checks).refused
+    assert refused[1].row == {"id": "2", "body": "short"}
     warnings = sift(rows, key="id", text="body", checks=checks).warnings
     assert warnings[0].startswith("2 of 3 rows")
     failing = parse_checks([{**rule, "on_fail": "fail"}], rows.schema)
