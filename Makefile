@@ -47,3 +47,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/hybrid.py
 	$(BIN)/python benchmarks/kinds.py
 	$(BIN)/python benchmarks/rerank.py
+	$(BIN)/python benchmarks/verify.py

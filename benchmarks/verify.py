@@ -12,17 +12,15 @@ import argparse
 import hashlib
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pa_dataset
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 from pipelines.inspection import Columns, inspect
+from pipelines.sources import ColumnMapping, DeltaSource
 from pipelines.verify import compare
 from vector_index.local import LocalIndex
 from vector_index.manifest import IndexSettings
@@ -30,40 +28,13 @@ from vector_index.passages import (
     DOCUMENT_SCHEMA,
     EmbedderIdentity,
     IndexDelta,
-    SourceVersion,
     passage_schema,
 )
 from vector_index.writer import IndexWriter
 
-SOURCE = SourceVersion("bench", 0, "fp", datetime(2026, 11, 24, tzinfo=UTC))
 TEXT = "A passage of a document, about as long as a paragraph of a manual is. " * 4
 COLUMNS = Columns("id", "title", "body")
-BATCH = 4096
-
-
-class TableSnapshot:
-    """The table's rows, streamed; a row's hash is that of its text and title."""
-
-    version = SOURCE
-
-    def __init__(self, path: Path) -> None:
-        self.dataset: pa_dataset.Dataset = DeltaTable(str(path)).to_pyarrow_dataset()
-
-    def hashes(self) -> Mapping[str, str]:
-        found: dict[str, str] = {}
-        for batch in self.rows(None):
-            texts = zip(batch["title"].to_pylist(), batch["body"].to_pylist(), strict=True)
-            found.update(zip(batch["id"].to_pylist(), map(row_hash, texts), strict=True))
-        return found
-
-    def rows(self, keys: Collection[str] | None) -> Iterator[pa.RecordBatch]:
-        wanted = None if keys is None else pa.array(keys, pa.string())
-        for batch in self.dataset.to_batches(batch_size=BATCH):
-            yield batch if wanted is None else batch.filter(pc.is_in(batch["id"], wanted))
-
-
-def row_hash(values: tuple[str, str]) -> str:
-    return hashlib.sha256("\x1f".join(values).encode()).hexdigest()
+MAPPING = ColumnMapping("id", "title", "body")
 
 
 def table(ids: list[str]) -> pa.Table:
@@ -71,13 +42,13 @@ def table(ids: list[str]) -> pa.Table:
 
 
 def delta(
-    rows: pa.Table, dim: int, *, hashes: list[str] | None = None, bodies: list[str] | None = None
+    rows: pa.Table, dim: int, hashes: Mapping[str, str], *, bodies: list[str] | None = None
 ) -> IndexDelta:
-    """One passage a row, with a made-up vector."""
+    """One passage a row, with a made-up vector; a row without a hash gets another one."""
     ids, texts = rows["id"].to_pylist(), bodies or rows["body"].to_pylist()
     n = len(ids)
-    right = map(row_hash, zip(ids, rows["body"].to_pylist(), strict=True))
-    documents = pa.table([ids, hashes or list(right)], schema=DOCUMENT_SCHEMA)
+    listed = [hashes.get(one, "another") for one in ids]
+    documents = pa.table([ids, listed], schema=DOCUMENT_SCHEMA)
     columns = {
         "document_id": ids, "ordinal": [0] * n, "title": ids, "text": texts,
         "start": [0] * n, "end": [len(text) for text in texts],
@@ -90,8 +61,11 @@ def delta(
     return IndexDelta(documents, pa.table(columns, schema=passage_schema({})), vectors, frozenset())
 
 
-def plant(index: LocalIndex, home: Path, rows: pa.Table, planted: int, dim: int) -> set[str]:
+def plant(
+    index: LocalIndex, home: Path, rows: pa.Table, hashes: Mapping[str, str], planted: int
+) -> set[str]:
     """Makes so many documents wrong under the version the index has; returns which."""
+    dim = index.settings.embedder.dim
     chosen = np.random.default_rng(1).choice(rows.num_rows, 3 * planted // 4, replace=False)
     gone, hashed, swapped = np.array_split(chosen, 3)
     strays = table([f"stray-{n}" for n in range(planted - len(chosen))])
@@ -99,10 +73,10 @@ def plant(index: LocalIndex, home: Path, rows: pa.Table, planted: int, dim: int)
     misread, misfiled = rows.take(pa.array(hashed)), rows.take(pa.array(swapped))
     with IndexWriter(home, index.settings) as writer:
         writer.delete(deleted)
-        writer.upsert(delta(strays, dim))
-        writer.upsert(delta(misread, dim, hashes=["another"] * misread.num_rows))
+        writer.upsert(delta(strays, dim, {}))
+        writer.upsert(delta(misread, dim, {}))
         bodies = misfiled["body"].to_pylist()
-        writer.upsert(delta(misfiled, dim, bodies=[*bodies[1:], bodies[0]]))
+        writer.upsert(delta(misfiled, dim, hashes, bodies=[*bodies[1:], bodies[0]]))
         writer.flush()
     index.refresh()
     wrong = [deleted, *(t["id"].to_pylist() for t in (strays, misread, misfiled))]
@@ -126,10 +100,10 @@ def run(folder: Path, asked: argparse.Namespace) -> None:
     identity = EmbedderIdentity("bench", "w", asked.dim)
     settings = IndexSettings("bench", "flat", identity, {}, {}, has_tenant=False, has_groups=False)
     index = LocalIndex(folder / "index", settings)
-    index.publish(delta(rows, asked.dim), SOURCE)
-    wrong = plant(index, folder / "index", rows, asked.planted, asked.dim)
-    del rows
-    snapshot = TableSnapshot(folder / "table")
+    snapshot = DeltaSource(folder / "table", MAPPING).snapshot()
+    hashes = snapshot.hashes()
+    index.publish(delta(rows, asked.dim, hashes), snapshot.version)
+    wrong = plant(index, folder / "index", rows, hashes, asked.planted)
     compared, inspected, sampled = [], [], []
     found: set[str] = set()
     for _ in range(asked.rounds):
