@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo serve test test-components check bench
+.PHONY: demo serve test test-components soak check bench
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ test: $(VENV)/.installed
 test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed
 	HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/pytest tests/components -o norecursedirs='.*'
 
+# Hours of what `test` does for a minute; HEADRACE_SEED=… repeats a run that failed.
+soak: $(VENV)/.installed
+	HEADRACE_OPERATIONS=10000 HEADRACE_ROUNDS=5000 $(BIN)/pytest -s --show-capture=no tests/pipelines/test_every_history.py tests/pipelines/test_kills.py
+
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +51,5 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/hybrid.py
 	$(BIN)/python benchmarks/kinds.py
 	$(BIN)/python benchmarks/rerank.py
+	$(BIN)/python benchmarks/sync.py
 	$(BIN)/python benchmarks/verify.py

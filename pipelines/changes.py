@@ -1,9 +1,11 @@
 """What a sync has to do: the documents to write and to remove, and how that was found out."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+import pyarrow as pa
 
 from pipelines.sources.keys import collect_hashes
 from pipelines.sources.protocol import ChangedKeys, Doubt, Snapshot, TableSource
@@ -12,6 +14,9 @@ from vector_index.protocol import SyncedIndex
 
 Mode = Literal["noop", "incremental", "diff", "rebuild"]
 
+# Of a few rows, finding them costs more than keeping them until they are written.
+_KEPT_BYTES = 16_000_000
+
 _log = logging.getLogger(__name__)
 
 
@@ -19,13 +24,36 @@ _log = logging.getLogger(__name__)
 class Changes:
     """hashes: key to content hash of every document to be written, replacing what it was.
 
-    mode: whether only touched keys or all rows were compared; reason: why.
+    mode: whether only touched keys or all rows were compared; reason: why. rows: the rows of these
+    documents, and perhaps of others, where they were few enough to be kept; None to read them.
     """
 
     hashes: Mapping[str, str]
     removed: frozenset[str]
     mode: Mode
     reason: str
+    rows: tuple[pa.RecordBatch, ...] | None = None
+
+
+@dataclass(slots=True)
+class Kept:
+    """Batches on their way past, kept for as long as they are small."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def passing(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The same batches, as they come."""
+        for batch in batches:
+            self.size_bytes += batch.nbytes
+            self.batches.append(batch)
+            if self.size_bytes > _KEPT_BYTES:
+                self.batches.clear()
+            yield batch
+
+    def rows(self) -> tuple[pa.RecordBatch, ...] | None:
+        """All that passed, None where it was too much."""
+        return None if self.size_bytes > _KEPT_BYTES else tuple(self.batches)
 
 
 def find_changes(
@@ -55,7 +83,8 @@ def find_changes(
 
 def _touched(index: SyncedIndex, snapshot: Snapshot, touched: ChangedKeys) -> Changes | Doubt:
     """What has become of the touched keys. Values come from the snapshot, so the last one wins."""
-    rows = snapshot.rows(touched.keys) if touched.keys else iter(())
+    kept = Kept()
+    rows = kept.passing(snapshot.rows(touched.keys)) if touched.keys else iter(())
     hashes = collect_hashes(rows, snapshot.mapping, snapshot.version.table_id)
     indexed = index.hashes_of(touched.keys)
     removed = frozenset(indexed.keys() - hashes.keys())
@@ -65,7 +94,8 @@ def _touched(index: SyncedIndex, snapshot: Snapshot, touched: ChangedKeys) -> Ch
             f"the feed leads to {documents} documents, and the table has {touched.rows} rows"
         )
     changed = _differing(hashes, indexed)
-    return Changes(changed, removed, "incremental", f"{len(touched.keys)} keys were touched")
+    reason = f"{len(touched.keys)} keys were touched"
+    return Changes(changed, removed, "incremental", reason, kept.rows())
 
 
 def _compared(index: SyncedIndex, snapshot: Snapshot, reason: str) -> Changes:

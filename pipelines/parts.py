@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from llm_endpoint.embedding.protocol import Embedder
@@ -31,7 +32,7 @@ _REMEMBERED = 20_000
 class Work:
     """One run over the changed rows of a snapshot; afterwards it says what it came to.
 
-    embedded: distinct texts sent to the embedder; passages: rows made.
+    rows: as `Changes.rows`. embedded: distinct texts sent to the embedder; passages: rows made.
     """
 
     snapshot: Snapshot
@@ -40,6 +41,7 @@ class Work:
     embedder: Embedder
     chunk: Chunker
     stored: VectorsOf
+    rows: tuple[pa.RecordBatch, ...] | None = None
     on_progress: Progress | None = None
     embedded: int = 0
     passages: int = 0
@@ -60,9 +62,20 @@ class Work:
     def _deltas(self) -> Iterator[IndexDelta]:
         if not self.hashes:
             return
-        for batch in self.snapshot.rows(self.hashes.keys()):
+        for batch in self._rows():
             for first in range(0, batch.num_rows, _BATCH_DOCUMENTS):
                 yield self._delta(batch.slice(first, _BATCH_DOCUMENTS))
+
+    def _rows(self) -> Iterator[pa.RecordBatch]:
+        """The rows of the documents to write."""
+        if self.rows is None:
+            yield from self.snapshot.rows(self.hashes.keys())
+            return
+        wanted = pa.array(self.hashes.keys(), pa.string())
+        for batch in self.rows:
+            found = batch.filter(pc.is_in(batch.column(self.snapshot.mapping.key), wanted))
+            if found.num_rows:
+                yield found
 
     def _delta(self, batch: pa.RecordBatch) -> IndexDelta:
         mapping = self.snapshot.mapping

@@ -74,6 +74,7 @@ def sync(
         work = Work(
             snapshot, changes.hashes, index.metadata_columns, embedder, chunk,
             stored=lambda texts, among: index.vectors_of(texts, among=among),
+            rows=changes.rows,
             on_progress=on_progress,
         )  # fmt: skip
         delta = replace(_whole(work), removed=changes.removed)

@@ -24,11 +24,12 @@ _log = logging.getLogger(__name__)
 class WatchOptions:
     """How often to look, and how long to leave a table alone that could not be synced.
 
+    Looking costs a local table half a millisecond, and one in an object store three requests.
     After n failures in a row the pause is between half of and the whole of
     first_pause_s * 2**(n - 1), at most last_pause_s: many watchers do not come back at once.
     """
 
-    poll_s: float = 0.25
+    poll_s: float = 0.1
     first_pause_s: float = 0.5
     last_pause_s: float = 30.0
 
@@ -37,10 +38,10 @@ class WatchOptions:
 class SyncState:
     """What is known of an index that follows its table.
 
-    indexed: the table state that was published last. lag: None where it cannot be told. pending_rows:
-    documents that the sync under way has yet to do; None before it knows. last_error: of the
-    newest attempt that failed, kept after a success, which `failures` 0 tells. rows_per_s and
-    duration_s: of the last sync that changed anything.
+    indexed: the table state that was published last. lag: None where it cannot be told.
+    pending_rows: documents that the sync under way has yet to do; None before it knows.
+    last_error: of the newest attempt that failed, kept after a success, which `failures` 0 tells.
+    rows_per_s and duration_s: of the last sync that changed anything.
     """
 
     phase: Phase = "idle"

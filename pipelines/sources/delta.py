@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,15 @@ from vector_index.passages import Lag, MetadataType, SourceVersion
 FEED = "delta.enableChangeDataFeed"
 
 
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """What was found when the table was opened last; good for as long as the mark is the newest."""
+
+    mark: Mark
+    version: SourceVersion
+    metadata: Mapping[str, MetadataType]
+
+
 class DeltaSource:
     """A TableSource over a Delta table. storage_options: as deltalake takes them.
 
@@ -42,22 +52,18 @@ class DeltaSource:
         self.mapping = mapping
         self._options = dict(storage_options or {})
         self._lock = threading.Lock()
-        self._newest: tuple[Mark, SourceVersion] | None = None
+        self._newest: _Newest | None = None
 
     def metadata_types(self) -> dict[str, MetadataType]:
         """The filterable type of each mapped metadata column. Raises SchemaMismatch."""
-        return metadata_types(self._schema(self._open()), self.mapping)
+        return dict(self._look().metadata)
 
     def version(self) -> SourceVersion:
         """The newest committed version: two commit files are looked at, no more.
 
         Raises TableNotFound, SchemaMismatch, SourceUnreadable.
         """
-        with self._lock, translated(self.path):
-            if self._newest is None or not self._log().is_newest(self._newest[0]):
-                self._newest = None
-                self._newest = self._read_newest()
-            return self._newest[1]
+        return self._look().version
 
     def lag(self, indexed: SourceVersion) -> Lag:
         """How far behind the newest commit an index of `indexed` is."""
@@ -141,16 +147,29 @@ class DeltaSource:
             return Doubt(f"the feed of versions {first} to {last} has a null key")
         return ChangedKeys(frozenset(keys), rows)
 
-    def _read_newest(self) -> tuple[Mark, SourceVersion]:
+    def _look(self) -> _Newest:
+        with self._lock, translated(self.path):
+            if self._newest is None or not self._is_current(self._newest):
+                self._newest = None
+                self._newest = self._read_newest()
+            return self._newest
+
+    def _is_current(self, newest: _Newest) -> bool:
+        try:
+            return self._log().is_newest(newest.mark)
+        except (DeltaError, OSError):  # opening the table anew says what is wrong
+            return False
+
+    def _read_newest(self) -> _Newest:
         table = self._open()
-        self._schema(table)
+        types = metadata_types(self._schema(table), self.mapping)
         mark = self._log().mark(table.version())
         if mark is None:
             raise SourceUnreadable(
                 f"table {self.path} has no file for its newest commit, {table.version()}; "
                 f"restore it, or write to the table once more"
             )
-        return mark, self._source_version(table)
+        return _Newest(mark, self._source_version(table), types)
 
     def _open(self) -> DeltaTable:
         try:

@@ -12,7 +12,6 @@ from deltalake import write_deltalake
 from worlds import FEED, SCHEMA, World, rows
 
 from pipelines.errors import BadKeys, SchemaMismatch, SourceUnreadable, TableNotSupported
-from pipelines.sources import DeltaSource
 
 
 @pytest.fixture
@@ -309,8 +308,7 @@ def test_a_partitioned_table_is_followed_too(tmp_path):
     world = World(tmp_path, keys=None)
     write_deltalake(str(world.table), rows(["1", "2", "3"]), partition_by=["kind"],
                     configuration={FEED: "true"})  # fmt: skip
-    world.source = DeltaSource(world.table, World(tmp_path / "other").source.mapping)
-    world.index = world.open_index()
+    world.open()
     world.sync()
     world.check()
     world.append(rows(["4"], kind="memo"))

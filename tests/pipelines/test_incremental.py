@@ -45,7 +45,7 @@ def test_changed_keys_are_read_and_nothing_else(world, monkeypatch):
     world.delta.delete("id = '5'")
     report = world.sync()
     assert (report.mode, report.changed, report.removed) == ("incremental", 2, 1)
-    assert read == [{"3", "5", "new"}, {"3", "new"}]
+    assert read == [{"3", "5", "new"}]
     monkeypatch.undo()
     world.check()
 
@@ -180,4 +180,13 @@ def test_a_feed_that_misses_a_change_is_found_out_by_the_number_of_rows(world, m
     report = world.sync()
     assert (report.mode, report.changed) == ("diff", 2)
     assert "the feed leads to 21 documents, and the table has 22 rows" in report.reason
+    world.check()
+
+
+def test_touched_rows_that_are_too_many_to_keep_are_read_again(world, monkeypatch):
+    monkeypatch.setattr("pipelines.changes._KEPT_BYTES", 100)
+    world.upsert(rows(["3", "4", "new"], body="changed"))
+    world.delta.delete("id = '5'")
+    report = world.sync()
+    assert (report.mode, report.changed, report.removed) == ("incremental", 3, 1)
     world.check()

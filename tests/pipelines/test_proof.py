@@ -44,9 +44,7 @@ def renamed(change, column, value):
     table = change.passages
     at = table.schema.get_field_index(column)
     values = [value] * table.num_rows
-    return replace(
-        change, passages=table.set_column(at, table.schema.field(at), [values])
-    )
+    return replace(change, passages=table.set_column(at, table.schema.field(at), [values]))
 
 
 def rehashed(change, value="another hash"):

@@ -74,12 +74,16 @@ class World:
         self.chunk = token_chunker(None, 8)
         if keys is not None:
             self.create(rows([str(key) for key in keys]), feed=feed)
-            self.source = DeltaSource(self.table, mapping)
-            self.index = self.open_index()
+            self.open(mapping)
 
     def create(self, table, *, feed=True):
         configuration = {FEED: "true"} if feed else {}
         write_deltalake(str(self.table), table, configuration=configuration)
+
+    def open(self, mapping=MAPPING):
+        """Follows the table that is there."""
+        self.source = DeltaSource(self.table, mapping)
+        self.index = self.open_index()
 
     def open_index(self):
         info = self.embedder.info
@@ -128,10 +132,11 @@ class World:
         self.commit_file(version).write_text(lines)
         return version
 
-    def expected(self):
+    def expected(self, version=None):
         """(document, ordinal) to everything of the passage, read off the table by hand."""
         found = {}
-        for one in self.delta.to_pyarrow_table().to_pylist():
+        table = DeltaTable(str(self.table), version=version)
+        for one in table.to_pyarrow_table().to_pylist():
             for ordinal, piece in enumerate(self.chunk(one["body"] or "")):
                 found[one["id"], ordinal] = (
                     one["title"] or "", piece.text, one["tenant"], tuple(one["groups"] or ()),
