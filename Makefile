@@ -52,3 +52,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/kinds.py
 	$(BIN)/python benchmarks/rerank.py
 	$(BIN)/python benchmarks/sync.py
+	$(BIN)/python benchmarks/verify.py

@@ -14,7 +14,13 @@ PipelineError
 ├── BadVectors             a precomputed vector is missing, of another dimension or not finite
 ├── SyncStopped            a sync was told to stop; nothing of it was published
 ├── MissingExtra           a part that is installed separately is not installed
-└── DocumentUnreadable     a document could not be parsed: damaged, too slow, or it broke the parser
+├── DocumentUnreadable     a document could not be parsed: damaged, too slow, or it broke the parser
+├── IndexBehind            index and table cannot be compared at one version
+├── IndexDrifted           the index differs from its table where it should not
+├── BadCheck               a quality check that cannot be made as it is declared
+├── QualityFailed          rows break a check whose `on_fail` is fail
+├── EmbedderStuck          the embedder fails or hangs on any text, not on one of them
+└── QuarantineFailed       the table of quarantined rows cannot be read or written
 """
 
 
@@ -80,3 +86,27 @@ class MissingExtra(PipelineError):
 
 class DocumentUnreadable(PipelineError):
     """One document could not be turned into text; the others are not affected."""
+
+
+class IndexBehind(PipelineError):
+    """Index and table are of two versions, and what lies between them is not known."""
+
+
+class IndexDrifted(PipelineError):
+    """The index differs from its table, at the version it says it has."""
+
+
+class BadCheck(PipelineError):
+    """A declared quality check names an unknown column or check, or lacks what it needs."""
+
+
+class QualityFailed(PipelineError):
+    """Rows break a check that is to stop the sync; the index keeps its old generation."""
+
+
+class EmbedderStuck(PipelineError):
+    """The embedder fails or hangs on a text that is known to be harmless."""
+
+
+class QuarantineFailed(PipelineError):
+    """The Delta table of quarantined rows cannot be read or written."""

@@ -2,10 +2,11 @@
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vector_index.checks import check_limit
 from vector_index.found import Page, StoredDocument
@@ -29,6 +30,24 @@ def read_page(view: View, *, after: str | None, limit: int, access: Access | Non
             break
     documents = tuple(found[:limit])
     return Page(documents, documents[-1].document_id if len(found) > limit else None)
+
+
+def read_documents(view: View, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
+    """Those of these documents that are indexed, with their passages, by id."""
+    found: dict[str, StoredDocument] = {}
+    for part in view.parts:
+        places = part.find(document_ids, view.version.sequence)
+        found.update(_read_part(part, [(part.id_at(place), place) for place in places.tolist()]))
+    return found
+
+
+def read_vectors(view: View, document_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """The vectors of those of these documents that are indexed, float32 (passages, dim), by id."""
+    return {
+        part.id_at(place): part.vectors_at(part.rows_of(np.array([place], np.int64)))
+        for part in view.parts
+        for place in part.find(document_ids, view.version.sequence).tolist()
+    }
 
 
 def _live_after(view: View, number: int, after: str | None) -> Iterator[_Place]:

@@ -1,16 +1,16 @@
 """Everything that can be asked of an index: one class, over whatever view is current."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vector_index.filters import Filter
-from vector_index.found import Matches, Page
+from vector_index.found import Matches, Page, StoredDocument
 from vector_index.manifest import IndexSettings
-from vector_index.page import read_page
+from vector_index.page import read_documents, read_page, read_vectors
 from vector_index.passages import Access, IndexVersion, MetadataType, SearchResult
 from vector_index.query import EQUAL, LegWeights, QueryType, Wanted
 from vector_index.stats import IndexStats, read_stats
@@ -91,3 +91,11 @@ class Reading(ABC):
         InvalidQuery for a limit outside 1..MAX_K.
         """
         return read_page(self.view(), after=after, limit=limit, access=access)
+
+    def read(self, document_ids: Sequence[str]) -> dict[str, StoredDocument]:
+        """Those of these documents that are indexed, by id, as an operator reads them."""
+        return read_documents(self.view(), document_ids)
+
+    def read_vectors(self, document_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Their vectors, by id: float32 (passages, dim), in the order `read` has the passages."""
+        return read_vectors(self.view(), document_ids)

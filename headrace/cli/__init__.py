@@ -147,11 +147,53 @@ def index_rollback(name: str, generation: int, json: Json = False) -> None:
 
 
 @index.command("verify")
-def index_verify(name: str, json: Json = False) -> None:
-    """Hash every file of every kept generation, and measure the recall of the live one."""
+def index_verify(
+    name: str,
+    table: Annotated[
+        bool, typer.Option("--table", help="Compare every key and content hash with the table.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="With --table: apply again what differs.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(min=0, help="With --table: documents whose passages are read too.")
+    ] = 1000,
+    json: Json = False,
+) -> None:
+    """Hash every file of every kept generation and measure recall, or compare with the table."""
     from headrace.cli.generations import run_verify
+    from headrace.cli.proof import run_prove
 
-    run_verify(name, json)
+    if table or repair:
+        run_prove(name, repair, sample, json)
+    else:
+        run_verify(name, json)
+
+
+@index.command("quarantine")
+def index_quarantine(
+    name: str,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+    json: Json = False,
+) -> None:
+    """List the rows that could not be indexed, and why."""
+    from headrace.cli.quarantine import run_quarantine
+
+    run_quarantine(name, limit, json)
+
+
+@index.command("retry")
+def index_retry(
+    name: str,
+    every: Annotated[
+        bool, typer.Option("--all", help="Rows too that fail the same way until they change.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Try the rows in quarantine again."""
+    from headrace.cli.quarantine import run_retry
+
+    run_retry(name, every, json)
 
 
 @models.command("list")

@@ -1,0 +1,54 @@
+"""Some documents written again as their table has them, under the version the index has."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_endpoint.embedding.protocol import Embedder
+from pipelines.chunking import Chunker
+from pipelines.errors import IndexBehind
+from pipelines.parts import Work
+from pipelines.sources.protocol import Snapshot
+from pipelines.verify import Apply
+from vector_index.held import joined
+from vector_index.passages import SourceVersion, empty_delta
+from vector_index.protocol import SyncedIndex
+
+
+def applier(
+    snapshot: Snapshot,
+    index: SyncedIndex,
+    embedder: Embedder,
+    chunk: Chunker,
+    *,
+    under: SourceVersion,
+) -> Apply:
+    """What `verify.repair` and `retry.retry` apply keys with.
+
+    under: the version that the index is to be at, and stays at. The keys' rows must be the same
+    in it and in the snapshot. The result raises IndexBehind where the index has moved on,
+    IndexBusy where somebody else syncs, and what a sync raises.
+    """
+
+    def apply(write: frozenset[str], remove: frozenset[str]) -> None:
+        with index.lease():
+            base = index.version()
+            if base.source != under:
+                raise IndexBehind(
+                    f"the index went from table version {under.version} to "
+                    f"{base.source.version} meanwhile; verify it again"
+                )
+            hashes = {key: value for key, value in snapshot.hashes().items() if key in write}
+            work = Work(snapshot, hashes, index.metadata_columns, embedder, chunk, _nothing)
+            empty = empty_delta(index.metadata_columns, embedder.info.dim)
+            delta = replace(joined([empty, *work.parts()]), removed=remove)
+            index.publish(delta, under, base=base)
+
+    return apply
+
+
+def _nothing(texts: Collection[str], among: Collection[str]) -> Mapping[str, NDArray[np.float32]]:
+    """No stored vector is used again: it may be what is wrong."""
+    return {}

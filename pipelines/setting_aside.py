@@ -1,0 +1,111 @@
+"""The hooks of a sync for rows that it cannot index: the rest of the commit goes on.
+
+    wanted --> sift --> (cut) --> embed --> reject --> before_publish --> publish --> after_publish
+
+One object a sync. A row is in quarantine before the generation without it is live, and leaves
+it after the generation with it is: whoever is killed in between, no row is in neither.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.isolation import Embed, Failure, isolate
+from pipelines.quality import QualityCheck
+from pipelines.quarantine import Quarantine, Rejection
+from pipelines.sifting import Refused, sift
+from vector_index.passages import SourceVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a row must be like. max_bytes: of its text; embed_timeout_s: of one call."""
+
+    checks: tuple[QualityCheck, ...] = ()
+    max_bytes: int | None = None
+    embed_timeout_s: float | None = None
+
+
+@dataclass(slots=True)
+class SettingAside:
+    """key, text: the columns. retried: keys to try although they are held as they are."""
+
+    quarantine: Quarantine
+    key: str
+    text: str
+    rules: Rules = field(default_factory=Rules)
+    retried: frozenset[str] = frozenset()
+    warnings: list[str] = field(default_factory=list)
+    _held: dict[str, str | None] = field(default_factory=dict, init=False)
+    _rejected: dict[str, Refused] = field(default_factory=dict, init=False)
+
+    @property
+    def rejected(self) -> frozenset[str]:
+        """The keys set aside by this sync: they are not to be in the index, in no version."""
+        return frozenset(self._rejected)
+
+    def wanted(self, hashes: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:
+        """Of the rows to write, those to be tried; and those that are known to fail as they are.
+
+        The index may still have an older version of the latter: they are to be removed from it.
+        """
+        self._held = self.quarantine.held()
+        known = {
+            key
+            for key, value in hashes.items()
+            if key not in self.retried and self._held.get(key) == value
+        }
+        return {key: h for key, h in hashes.items() if key not in known}, frozenset(known)
+
+    def sift(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows of a batch that can be read and keep the rules. Raises QualityFailed."""
+        found = sift(
+            batch,
+            key=self.key,
+            text=self.text,
+            checks=self.rules.checks,
+            max_bytes=self.rules.max_bytes,
+        )
+        self.warnings += found.warnings
+        for refused in found.refused:
+            self._rejected[refused.key] = refused
+        return found.good
+
+    def embed(
+        self, embed: Embed, texts: Sequence[str]
+    ) -> tuple[NDArray[np.float32], tuple[Failure, ...]]:
+        """As `isolation.isolate`. Whoever calls this rejects the documents that have the texts."""
+        return isolate(embed, texts, timeout_s=self.rules.embed_timeout_s)
+
+    def reject(self, key: str, failure: Failure, text: str) -> None:
+        """Sets a document aside for a text that has no vector; the first one of it counts."""
+        self._rejected.setdefault(key, Refused(key, failure.reason, failure.detail, text))
+
+    def before_publish(self, hashes: Mapping[str, str], version: SourceVersion) -> None:
+        """Puts the rejected rows into quarantine. Raises QuarantineFailed: then do not publish."""
+        self.quarantine.add(
+            [
+                Rejection(
+                    key=key,
+                    reason=refused.reason,
+                    detail=refused.detail,
+                    table_id=version.table_id,
+                    table_version=version.version,
+                    row_hash=hashes.get(key),
+                    row=refused.row,
+                )
+                for key, refused in self._rejected.items()
+            ]
+        )
+
+    def after_publish(self, written: Collection[str], removed: Collection[str]) -> None:
+        """Closes what is indexed now, or gone from the table. Raises QuarantineFailed.
+
+        removed: rows that the table no longer has, not those of `wanted` or `rejected`.
+        """
+        done = {*written, *removed} - self._rejected.keys()
+        if closed := done & self._held.keys():
+            self.quarantine.resolve(closed)
