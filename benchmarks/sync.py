@@ -1,7 +1,8 @@
 """What a sync costs: nothing changed, one row in a hundred changed, and how soon a commit is found.
 
     OMP_NUM_THREADS=1 python benchmarks/sync.py
-        [--rows 100000] [--rounds 5] [--commits 100] [--large] [--only unchanged|share|backfill|watch]
+        [--rows 100000] [--rounds 5] [--commits 100] [--large]
+        [--only unchanged|share|backfill|watch]
 
 Prints the goal beside every figure; median and spread (lowest and highest) of interleaved rounds.
 The hashing embedder stands for a model that costs next to nothing: the share that a small change
