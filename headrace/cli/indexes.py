@@ -93,7 +93,7 @@ def run_rebuild(name: str, as_json: bool) -> None:
     settings = load_settings()
     home = indexes.published_home(settings, name)
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
-    with _embedding_bar() as on_progress:
+    with _document_bar() as on_progress:
         report = rebuild(
             indexes.build_source(settings, name),
             home,
@@ -106,9 +106,9 @@ def run_rebuild(name: str, as_json: bool) -> None:
 
 
 def sync_with_bar(settings: Settings, name: str) -> SyncReport:
-    """Syncs behind a progress bar of texts embedded."""
+    """Syncs behind a progress bar of documents done."""
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
-    with _embedding_bar() as on_progress:
+    with _document_bar() as on_progress:
         return sync(
             indexes.build_source(settings, name),
             indexes.build_index(settings, name, embedder),
@@ -119,10 +119,10 @@ def sync_with_bar(settings: Settings, name: str) -> SyncReport:
 
 
 @contextmanager
-def _embedding_bar() -> Iterator[Progress]:
-    columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _document_bar() -> Iterator[Progress]:
+    columns = (TextColumn("documents"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with bar(*columns) as shown:
-        task = shown.add_task("embed", total=None)
+        task = shown.add_task("documents", total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 

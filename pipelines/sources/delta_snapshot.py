@@ -18,7 +18,11 @@ from vector_index.passages import SourceVersion
 
 # Rows in memory at a time, and how many batches Arrow may read ahead of us.
 _BATCH_ROWS = 4096
-_READ_AHEAD = 2
+_READ_AHEAD = 1
+# Arrow otherwise holds all the row group's columns: 230 MB more for 100,000 rows x 384.
+_STREAMED = pa_dataset.ParquetFragmentScanOptions(
+    use_buffered_stream=True, buffer_size=8_000_000, pre_buffer=False
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class DeltaSnapshot:
             columns=self.mapping.columns(),
             batch_size=_BATCH_ROWS,
             batch_readahead=_READ_AHEAD,
+            fragment_scan_options=_STREAMED,
         )
         return (batch for batch in found.to_batches() if batch.num_rows)
 

@@ -2,7 +2,7 @@
 
     python kill_child.py <folder of the world>
 
-A line on standard input asks for the next process; its id is answered on standard output. Each
+A number on standard input asks for the next process; its id is answered on standard output. Each
 writes the table version that a sync has acknowledged to `<folder>/acknowledged`, and any
 error that is no part of the game to `<folder>/failed`. Everything is imported once, and nothing
 of deltalake is used before the fork, which its threads would not survive.
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from worlds import World
 
+import pipelines.parts
+import pipelines.sync
 from vector_index.errors import IndexBusy
 
 
@@ -31,9 +33,12 @@ def live(folder):
 
 
 def main(folder):
-    for _ in sys.stdin:
+    for line in sys.stdin:
         child = os.fork()
         if child == 0:
+            if int(line) % 2:  # every second one stages what it changes, a few passages a part
+                pipelines.sync.LARGE_DOCUMENTS, pipelines.sync.PART_PASSAGES = 2, 4
+                pipelines.parts._BATCH_DOCUMENTS = 2
             try:
                 live(folder)
             except BaseException:  # noqa: BLE001 - the parent reads what it was

@@ -48,7 +48,7 @@ def test_a_killed_sync_leaves_one_whole_version_and_loses_none_that_it_acknowled
     versions = set()
     try:
         for one in range(ROUNDS):
-            nursery.stdin.write("\n")
+            nursery.stdin.write(f"{one}\n")
             nursery.stdin.flush()
             child = int(nursery.stdout.readline())
             if chance.random() < 0.8:

@@ -4,6 +4,7 @@ import json
 import shutil
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
@@ -159,9 +160,12 @@ class World:
                 return found
 
     def searched(self, mode):
-        """(document, ordinal) of all that staff can find."""
+        """(document, ordinal) of all that staff can find, by the vector of what each says."""
         vector = self.embedder.embed_queries(["original words about number"])[0]
         hits = self.index.search(vector, text="words", k=1000, access=STAFF, mode=mode).hits
+        if mode == "ann" and hits:
+            made = HashingEmbedder(len(vector)).embed_passages([hit.passage.text for hit in hits])
+            np.testing.assert_allclose([hit.score for hit in hits], made @ vector, atol=1e-5)
         return {(hit.passage.document_id, hit.passage.ordinal) for hit in hits}
 
     def check(self):
