@@ -6,7 +6,8 @@ from headrace.settings import IndexSection, Settings, section_named
 from headrace.settings_file import InvalidSettings
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker, token_chunker
-from pipelines.sources import ColumnMapping, DeltaSource
+from pipelines.sources import ColumnMapping, DeltaSource, TableSource
+from pipelines.sources.text import text_recipe
 from vector_index.errors import NeverPublished
 from vector_index.generation import published, read_current
 from vector_index.gpu import Device, open_device
@@ -23,21 +24,34 @@ def index_section(settings: Settings, name: str) -> IndexSection:
     return section_named(settings.indexes, name, "index")
 
 
-def build_source(settings: Settings, index: str) -> DeltaSource:
+def build_source(settings: Settings, index: str) -> TableSource:
     """The table behind an index."""
     section = index_section(settings, index)
-    return DeltaSource(
-        section.source.path,
-        ColumnMapping(
-            key=section.key,
-            title=section.title,
-            text=section.text,
-            metadata=section.metadata,
-            tenant=section.tenant,
-            groups=section.groups,
-            updated_at=section.updated_at,
-        ),
+    mapping = ColumnMapping(
+        key=section.key,
+        title=section.title,
+        text=section.text,
+        metadata=section.metadata,
+        tenant=section.tenant,
+        groups=section.groups,
+        updated_at=section.updated_at,
+        vector=section.vector,
+        text_format=section.text_format,
     )
+    source = section.source
+    options = {name: value.get_secret_value() for name, value in source.options.items()}
+    if source.sql is not None:
+        from pipelines.sources.sql import SqlSource
+
+        scratch = settings.state_dir / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return SqlSource(source.sql, source.tables, mapping, options=options, scratch=scratch)
+    assert source.path is not None
+    if source.format == "parquet":
+        from pipelines.sources.parquet import ParquetSource
+
+        return ParquetSource(source.path, mapping, options=options)
+    return DeltaSource(source.path, mapping, storage_options=options or None)
 
 
 def build_chunker(settings: Settings, index: str, embedder: Embedder) -> Chunker:
@@ -170,7 +184,7 @@ def _index_settings(
         name=name,
         kind=section.kind,
         embedder=EmbedderIdentity(info.id, info.weights_sha256, info.dim),
-        chunking={"max_tokens": section.max_tokens},
+        chunking={"max_tokens": section.max_tokens, **text_recipe(section.text_format)},
         metadata_columns=columns,
         has_tenant=section.tenant is not None,
         has_groups=section.groups is not None,

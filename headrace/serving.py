@@ -12,10 +12,12 @@ from gateway import Backend, create_app
 from headrace import assembly, indexes
 from headrace.follower import FollowedIndex
 from headrace.settings import Settings
+from headrace.syncing import open_lineage
 from headrace.watching import build_watcher
 from llm_endpoint.embedding.protocol import Embedder
 from llm_endpoint.generation import Generator, LocalEngine
 from llm_endpoint.rerank import Reranker
+from pipelines.lineage_sender import LineageSender
 from pipelines.watch import Watcher
 from rag_chain.chain import Chain
 from rag_chain.retrieval import Retriever
@@ -30,6 +32,7 @@ class _Parts:
     generators: Mapping[str, Generator]
     features: FeatureReader | None
     gpus: Mapping[int, Device]
+    lineage: LineageSender | None
     followed: Mapping[str, FollowedIndex]
     watchers: tuple[Watcher, ...]
     retrievers: Mapping[str, Retriever]
@@ -68,6 +71,8 @@ class _Parts:
             await reranker.close()
         for embedder in self.embedders.values():
             embedder.close()
+        if self.lineage is not None:
+            self.lineage.close()
         for gpu in self.gpus.values():
             gpu.close()
         if self.features is not None:
@@ -110,6 +115,7 @@ def _parts(settings: Settings) -> _Parts:
     reranks = dict.fromkeys(c.rerank.model for c in settings.chains.values() if c.rerank)
     models = dict.fromkeys(chain.model for chain in settings.chains.values())
     gpus = indexes.open_gpus(settings)
+    lineage = open_lineage(settings)
     followed = {
         name: FollowedIndex(
             indexes.open_index(
@@ -133,9 +139,12 @@ def _parts(settings: Settings) -> _Parts:
             for model in reranks
         },
         gpus=gpus,
+        lineage=lineage,
         followed=followed,
         watchers=tuple(
-            build_watcher(settings, name, embedders[section.embedder], followed[name].index)
+            build_watcher(
+                settings, name, embedders[section.embedder], followed[name].index, lineage=lineage
+            )
             for name, section in settings.indexes.items()
             if section.sync == "watch"
         ),

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from headrace import indexes
 from headrace.settings import Settings
+from headrace.syncing import run_sync
 from llm_endpoint.embedding.protocol import Embedder
-from pipelines.sync import SyncReport, sync
+from pipelines.lineage_sender import LineageSender
+from pipelines.sync import SyncReport
 from pipelines.watch import SyncState, Watcher
 from vector_index.protocol import SyncedIndex
 
@@ -35,14 +37,15 @@ def build_watcher(
     index: SyncedIndex,
     *,
     on_sync: Callable[[SyncReport], None] | None = None,
+    lineage: LineageSender | None = None,
 ) -> Watcher:
     """Keeps the index equal to its table once it is started; the index is written by it alone."""
-    source = indexes.build_source(settings, name)
-    chunk = indexes.build_chunker(settings, name, embedder)
     file = _file(settings, name)
     return Watcher(
-        source,
-        lambda progress: sync(source, index, embedder, chunk, on_progress=progress),
+        indexes.build_source(settings, name),
+        lambda progress: run_sync(
+            settings, name, index, embedder, on_progress=progress, lineage=lineage
+        ),
         on_sync=on_sync,
         on_change=lambda state: _write(file, state),
     )

@@ -26,6 +26,7 @@ class Changes:
 
     mode: whether only touched keys or all rows were compared; reason: why. rows: the rows of these
     documents, and perhaps of others, where they were few enough to be kept; None to read them.
+    released: of the rows set aside, those that the table no longer has.
     """
 
     hashes: Mapping[str, str]
@@ -33,6 +34,7 @@ class Changes:
     mode: Mode
     reason: str
     rows: tuple[pa.RecordBatch, ...] | None = None
+    released: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -57,20 +59,25 @@ class Kept:
 
 
 def find_changes(
-    source: TableSource, index: SyncedIndex, base: IndexVersion | None, snapshot: Snapshot
+    source: TableSource,
+    index: SyncedIndex,
+    base: IndexVersion | None,
+    snapshot: Snapshot,
+    *,
+    set_aside: frozenset[str] = frozenset(),
 ) -> Changes:
-    """From what is indexed (`base`) to the snapshot.
+    """From what is indexed (`base`) to the snapshot. set_aside: rows that are not to be indexed.
 
     Incremental where the source vouches for the list of touched keys, and the number of documents
     then comes out right; otherwise the hashes of all rows are compared. Raises BadKeys.
     """
     if base is None or index.count()[0] == 0:
-        return _compared(index, snapshot, "nothing was indexed yet")
+        return _compared(index, snapshot, set_aside, "nothing was indexed yet")
     found = source.changed_keys(base.source, snapshot)
     if found is None:
-        return _compared(index, snapshot, "the source keeps no record of changes")
+        return _compared(index, snapshot, set_aside, "the source keeps no record of changes")
     if isinstance(found, ChangedKeys):
-        changes = _touched(index, snapshot, found)
+        changes = _touched(index, snapshot, found, set_aside)
         if isinstance(changes, Changes):
             return changes
         found = changes
@@ -78,10 +85,12 @@ def find_changes(
         "sync_compares_all_rows index=%s table_version=%d reason=%s",
         base.index, snapshot.version.version, found.reason,
     )  # fmt: skip
-    return _compared(index, snapshot, found.reason)
+    return _compared(index, snapshot, set_aside, found.reason)
 
 
-def _touched(index: SyncedIndex, snapshot: Snapshot, touched: ChangedKeys) -> Changes | Doubt:
+def _touched(
+    index: SyncedIndex, snapshot: Snapshot, touched: ChangedKeys, set_aside: frozenset[str]
+) -> Changes | Doubt:
     """What has become of the touched keys. Values come from the snapshot, so the last one wins."""
     kept = Kept()
     rows = kept.passing(snapshot.rows(touched.keys)) if touched.keys else iter(())
@@ -89,19 +98,24 @@ def _touched(index: SyncedIndex, snapshot: Snapshot, touched: ChangedKeys) -> Ch
     indexed = index.hashes_of(touched.keys)
     removed = frozenset(indexed.keys() - hashes.keys())
     documents = index.count()[0] - len(removed) + len(hashes.keys() - indexed.keys())
+    documents += len(set_aside - touched.keys)
     if documents != touched.rows:
         return Doubt(
             f"the feed leads to {documents} documents, and the table has {touched.rows} rows"
         )
     changed = _differing(hashes, indexed)
     reason = f"{len(touched.keys)} keys were touched"
-    return Changes(changed, removed, "incremental", reason, kept.rows())
+    released = (set_aside & touched.keys) - hashes.keys()
+    return Changes(changed, removed, "incremental", reason, kept.rows(), released)
 
 
-def _compared(index: SyncedIndex, snapshot: Snapshot, reason: str) -> Changes:
+def _compared(
+    index: SyncedIndex, snapshot: Snapshot, set_aside: frozenset[str], reason: str
+) -> Changes:
     indexed, hashes = index.documents(), snapshot.hashes()
     removed = frozenset(indexed.keys() - hashes.keys())
-    return Changes(_differing(hashes, indexed), removed, "diff", reason)
+    released = set_aside - hashes.keys()
+    return Changes(_differing(hashes, indexed), removed, "diff", reason, released=released)
 
 
 def _differing(hashes: Mapping[str, str], indexed: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Changed rows on their way into an index: read, cut, embedded, and handed on in parts."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker
-from pipelines.rows import passages_of, vectors_in
+from pipelines.errors import BadVectors
+from pipelines.isolation import Failure
+from pipelines.reasons import Reason
+from pipelines.rows import passages_of
+from pipelines.setting_aside import SettingAside
 from pipelines.sources.protocol import Snapshot
-from vector_index.held import joined
+from pipelines.sources.vectors import vectors_of
+from vector_index.held import joined, without
 from vector_index.passages import DOCUMENT_SCHEMA, IndexDelta, MetadataType
 
 Progress = Callable[[int, int], None]
@@ -33,7 +38,8 @@ _REMEMBERED = 20_000
 class Work:
     """One run over the changed rows of a snapshot; afterwards it says what it came to.
 
-    rows: as `Changes.rows`. embedded: distinct texts sent to the embedder; passages: rows made.
+    rows: as `Changes.rows`. aside: takes the rows that cannot be indexed; without it, one such row
+    ends the run. embedded: distinct texts sent to the embedder; passages: rows made.
     """
 
     snapshot: Snapshot
@@ -43,6 +49,7 @@ class Work:
     chunk: Chunker
     stored: VectorsOf
     rows: tuple[pa.RecordBatch, ...] | None = None
+    aside: SettingAside | None = None
     on_progress: Progress | None = None
     embedded: int = 0
     passages: int = 0
@@ -90,21 +97,42 @@ class Work:
                 yield found
 
     def _delta(self, batch: pa.RecordBatch) -> IndexDelta:
+        self.done += batch.num_rows
+        batch = batch if self.aside is None else self.aside.sift(batch)
         mapping = self.snapshot.mapping
+        given = None
+        if mapping.vector:
+            batch, given = self._given_vectors(batch, mapping.vector)
         table, owners = passages_of(batch, mapping, self.chunk, dict(self.metadata))
         keys = batch.column(mapping.key).to_pylist()
-        if mapping.vector:
-            vectors = vectors_in(batch, mapping, self.embedder.info.dim)[owners]
-        else:
-            vectors = self._vectors(table, keys)
-        self.passages += table.num_rows
-        self.done += len(keys)
+        vectors = self._vectors(table, keys) if given is None else given[owners]
+        delta = IndexDelta(self._documents(keys), table, vectors, frozenset())
+        delta = delta if self.aside is None else without(delta, self.aside.rejected)
+        self.passages += delta.passages.num_rows
         self._report(0)
+        return delta
+
+    def _given_vectors(
+        self, batch: pa.RecordBatch, column: str
+    ) -> tuple[pa.RecordBatch, NDArray[np.float32]]:
+        """The rows whose vector can be used, with it: float32 (rows, dim)."""
+        try:
+            return batch, vectors_of(batch, column, self.embedder.info.dim)
+        except BadVectors as exc:
+            if self.aside is None:
+                raise
+            keys = batch.column(self.snapshot.mapping.key).to_pylist()
+            for row in exc.rows:
+                self.aside.reject(keys[row], Failure(row, Reason.BAD_VECTOR, str(exc)), "")
+            good = np.setdiff1d(np.arange(batch.num_rows), exc.rows)
+        return self._given_vectors(batch.take(pa.array(good)), column)
+
+    def _documents(self, keys: list[str]) -> pa.Table:
         columns = [keys, [self.hashes[key] for key in keys]]
-        documents = pa.table([pa.array(c, pa.string()) for c in columns], schema=DOCUMENT_SCHEMA)
-        return IndexDelta(documents, table, vectors, frozenset())
+        return pa.table([pa.array(c, pa.string()) for c in columns], schema=DOCUMENT_SCHEMA)
 
     def _vectors(self, table: pa.Table, keys: list[str]) -> NDArray[np.float32]:
+        """Those of texts that have none are zeros, and their documents are set aside."""
         hashes = table["text_hash"].to_pylist()
         known = dict(self._fresh)
         known.update(self.stored(set(hashes) - known.keys(), keys))
@@ -113,13 +141,37 @@ class Work:
             for one, text in zip(hashes, table["text"].to_pylist(), strict=True)
             if one not in known
         }
-        fresh = self._embed(list(texts.values()), len(keys))
-        self._remember(dict(zip(texts, fresh, strict=True)))
-        known.update(zip(texts, fresh, strict=True))
-        vectors = np.empty((len(hashes), self.embedder.info.dim), np.float32)
+        fresh = self._fresh_vectors(texts, table, len(keys))
+        self._remember(fresh)
+        known.update(fresh)
+        vectors = np.zeros((len(hashes), self.embedder.info.dim), np.float32)
         for row, one in enumerate(hashes):
-            vectors[row] = known[one]
+            if one in known:
+                vectors[row] = known[one]
         return vectors
+
+    def _fresh_vectors(
+        self, texts: Mapping[str, str], table: pa.Table, documents: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """By text hash. texts: text hash to text."""
+        if not texts:
+            return {}
+        self.embedded += len(texts)
+
+        def embed(some: Sequence[str]) -> NDArray[np.float32]:
+            return self._embed(list(some), documents)
+
+        if self.aside is None:
+            return dict(zip(texts, embed(list(texts.values())), strict=True))
+        vectors, failures = self.aside.embed(embed, list(texts.values()))
+        failed = {list(texts)[failure.position]: failure for failure in failures}
+        for key, one in zip(
+            table["document_id"].to_pylist(), table["text_hash"].to_pylist(), strict=True
+        ):
+            if one in failed:
+                self.aside.reject(key, failed[one], texts[one])
+        pairs = zip(texts, vectors, strict=True)
+        return {one: vector for one, vector in pairs if one not in failed}
 
     def _embed(self, texts: list[str], documents: int) -> NDArray[np.float32]:
         done = 0
@@ -129,9 +181,6 @@ class Work:
             done += newly
             self._report(documents * done // len(texts))
 
-        if not texts:
-            return np.empty((0, self.embedder.info.dim), np.float32)
-        self.embedded += len(texts)
         return self.embedder.embed_passages(texts, on_progress=count)
 
     def _remember(self, fresh: Mapping[str, NDArray[np.float32]]) -> None:

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 from pipelines.chunking import Chunk, Chunker
 from pipelines.errors import BadRow, SchemaMismatch
 from pipelines.sources.protocol import ColumnMapping
+from pipelines.sources.text import plain_text
 from vector_index.passages import ARROW_TYPES, MetadataType, passage_schema
-
-_SHOWN_KEYS = 3
 
 
 def passages_of(
@@ -24,7 +23,8 @@ def passages_of(
     UTF-8, naming the document.
     """
     cut = _whole if mapping.vector else chunk
-    pieces = [cut(text or "") for text in _texts(batch, mapping)]
+    texts = (plain_text(text or "", mapping.text_format) for text in _texts(batch, mapping))
+    pieces = [cut(text) for text in texts]
     counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
     owners = np.repeat(np.arange(len(pieces)), counts)
     flat = [piece for some in pieces for piece in some]
@@ -45,31 +45,6 @@ def passages_of(
     schema = passage_schema(metadata)
     arrays = [columns[field.name].cast(field.type) for field in schema]
     return pa.table(arrays, schema=schema), owners
-
-
-def vectors_in(batch: pa.RecordBatch, mapping: ColumnMapping, dim: int) -> NDArray[np.float32]:
-    """The vector column as float32 (rows, dim), L2-normalised. Raises BadRow for one that is not.
-
-    A null, another length, a value that is not finite and a vector of zeros are all refused.
-    """
-    assert mapping.vector is not None
-    column = batch.column(mapping.vector).cast(pa.large_list(pa.float32()), safe=False)
-    lengths = np.diff(column.offsets.to_numpy())
-    _refuse(batch, mapping, lengths != dim, f"a vector that has not the {dim} values of the index")
-    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-    norms = np.sqrt(np.einsum("ij,ij->i", flat, flat))
-    _refuse(batch, mapping, ~(np.isfinite(norms) & (norms > 0)), "a vector that has no direction")
-    vectors: NDArray[np.float32] = flat / norms[:, None]
-    return vectors
-
-
-def _refuse(
-    batch: pa.RecordBatch, mapping: ColumnMapping, is_bad: NDArray[np.bool_], why: str
-) -> None:
-    bad = np.flatnonzero(is_bad)
-    if len(bad):
-        keys = batch.column(mapping.key).take(pa.array(bad[:_SHOWN_KEYS])).to_pylist()
-        raise BadRow(f"{len(bad)} documents have {why}, such as {', '.join(map(repr, keys))}")
 
 
 def _texts(batch: pa.RecordBatch, mapping: ColumnMapping) -> list[str | None]:

@@ -1,6 +1,6 @@
 """The hooks of a sync for rows that it cannot index: the rest of the commit goes on.
 
-    wanted --> sift --> (cut) --> embed --> reject --> before_publish --> publish --> after_publish
+    begin > wanted > sift > (cut) > embed > reject > before_publish > publish > after_publish
 
 One object a sync. A row is in quarantine before the generation without it is live, and leaves
 it after the generation with it is: whoever is killed in between, no row is in neither.
@@ -47,12 +47,17 @@ class SettingAside:
         """The keys set aside by this sync: they are not to be in the index, in no version."""
         return frozenset(self._rejected)
 
+    def begin(self) -> frozenset[str]:
+        """The keys that are in quarantine now."""
+        self._held = self.quarantine.held()
+        return frozenset(self._held)
+
     def wanted(self, hashes: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:
         """Of the rows to write, those to be tried; and those that are known to fail as they are.
 
-        The index may still have an older version of the latter: they are to be removed from it.
+        After `begin`. The index may still have an older version of the latter: they are to be
+        removed from it.
         """
-        self._held = self.quarantine.held()
         known = {
             key
             for key, value in hashes.items()

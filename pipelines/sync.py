@@ -10,6 +10,7 @@ from pipelines.changes import Changes, Mode, find_changes
 from pipelines.chunking import Chunker
 from pipelines.errors import SchemaMismatch
 from pipelines.parts import PART_PASSAGES, Progress, VectorsOf, Work
+from pipelines.setting_aside import SettingAside
 from pipelines.sources.protocol import TableSource
 from vector_index import building
 from vector_index.errors import NeverPublished
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 class SyncReport:
     """What one sync did. `embedded` counts texts sent to the embedder, not rows.
 
+    quarantined: rows set aside by this sync; warnings: of quality checks, one a sentence.
     mode: nothing to do; only the touched keys looked at; all rows compared; built anew. reason:
     why that mode. duration_s: from the first look to the published generation.
     """
@@ -44,6 +46,8 @@ class SyncReport:
     mode: Mode
     reason: str
     duration_s: float
+    quarantined: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_noop(self) -> bool:
@@ -57,15 +61,18 @@ def sync(
     embedder: Embedder,
     chunk: Chunker,
     *,
+    aside: SettingAside | None = None,
     on_progress: Progress | None = None,
 ) -> SyncReport:
     """Publishes one generation that equals the table's newest version.
 
     Costs in proportion to the change where the source vouches for the keys that were touched
     since; otherwise all rows are compared by content hash, so the result is right whatever
-    happened to the table. Only text that is new to the index is embedded. Raises PipelineError
-    or VectorIndexError (IndexBusy where another sync is under way, or published meanwhile), and
-    then the old generation still serves.
+    happened to the table. Only text that is new to the index is embedded. aside: takes rows
+    that cannot be indexed, while the rest of the commit is; without it one such row ends the
+    sync, as it does when they cannot be kept. Raises PipelineError or VectorIndexError (IndexBusy
+    where another sync is under way, or published meanwhile), and then the old generation still
+    serves.
     """
     began = time.monotonic()
     with index.lease():
@@ -75,18 +82,27 @@ def sync(
             return SyncReport(base, 0, 0, 0, 0, "noop", reason, time.monotonic() - began)
         snapshot = source.snapshot()
         _check_metadata(source, index)
-        changes = find_changes(source, index, base, snapshot)
+        held = frozenset[str]() if aside is None else aside.begin()
+        changes = find_changes(source, index, base, snapshot, set_aside=held)
+        gone = changes.removed | changes.released
+        if aside is not None:
+            hashes, known = aside.wanted(changes.hashes)
+            changes = replace(changes, hashes=hashes, removed=changes.removed | known)
         work = Work(
             snapshot, changes.hashes, index.metadata_columns, embedder, chunk,
             stored=lambda texts, among: index.vectors_of(texts, among=among),
             rows=changes.rows,
+            aside=aside,
             on_progress=on_progress,
         )  # fmt: skip
         if len(changes.hashes) > LARGE_DOCUMENTS:
             version = _publish_in_parts(index, work, changes, base)
         else:
-            delta = replace(_whole(work), removed=changes.removed)
+            whole = _whole(work)
+            delta = replace(whole, removed=set_aside(work, changes.removed))
             version = index.publish(delta, snapshot.version, base=base)
+        if aside is not None:
+            aside.after_publish(changes.hashes.keys() - aside.rejected, gone)
     return _report(version, changes, work, began)
 
 
@@ -145,7 +161,15 @@ def _publish_in_parts(
     before = 0 if base is None else index.count()[1]
     for part in work.parts(passages=PART_PASSAGES):
         staging.add(part, of=before + work.expected_passages())
-    return staging.publish(changes.removed, work.snapshot.version, base=base)
+    return staging.publish(set_aside(work, changes.removed), work.snapshot.version, base=base)
+
+
+def set_aside(work: Work, removed: frozenset[str]) -> frozenset[str]:
+    """What is to leave the index. Rows that are not to enter it are in quarantine from here on."""
+    if work.aside is None:
+        return removed
+    work.aside.before_publish(work.hashes, work.snapshot.version)
+    return removed | work.aside.rejected
 
 
 def _whole(work: Work) -> IndexDelta:
@@ -163,15 +187,18 @@ def _stored(home: Path, settings: IndexSettings) -> VectorsOf:
 
 
 def _report(version: IndexVersion, changes: Changes, work: Work, began: float) -> SyncReport:
+    rejected = 0 if work.aside is None else len(work.aside.rejected)
     report = SyncReport(
         version=version,
-        changed=len(changes.hashes),
+        changed=len(changes.hashes) - rejected,
         removed=len(changes.removed),
         passages=work.passages,
         embedded=work.embedded,
         mode=changes.mode,
         reason=changes.reason,
         duration_s=time.monotonic() - began,
+        quarantined=rejected,
+        warnings=() if work.aside is None else tuple(work.aside.warnings),
     )
     _log.info(
         "synced index=%s generation=%s mode=%s changed=%d removed=%d embedded=%d seconds=%.3f "

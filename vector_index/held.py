@@ -1,10 +1,11 @@
-"""A large change held in memory until it is published: for stores without parts of their own."""
+"""Changes in memory: joined, cut down, and held until they are published together."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion
 
@@ -40,4 +41,19 @@ def joined(deltas: list[IndexDelta]) -> IndexDelta:
         pa.concat_tables([delta.passages for delta in deltas]),
         np.concatenate([delta.vectors for delta in deltas]),
         frozenset().union(*(delta.removed for delta in deltas)),
+    )
+
+
+def without(delta: IndexDelta, document_ids: Collection[str]) -> IndexDelta:
+    """The change but for what it writes of these documents."""
+    gone = pa.array(list(document_ids), pa.string())
+    is_gone = pc.is_in(delta.documents["document_id"], value_set=gone)
+    if not pc.any(is_gone).as_py():
+        return delta
+    kept = pc.invert(pc.is_in(delta.passages["document_id"], value_set=gone))
+    return IndexDelta(
+        delta.documents.filter(pc.invert(is_gone)),
+        delta.passages.filter(kept),
+        delta.vectors[kept.to_numpy()],
+        delta.removed,
     )

@@ -32,7 +32,7 @@ def run_demo() -> None:
         for model in settings.models.values():
             if isinstance(model, OnnxModel | LlamaCppModel):
                 pull_with_bar(find_card(model.weights), settings.weights)
-    table = indexes.index_section(settings, INDEX).source.path
+    table = Path(indexes.index_section(settings, INDEX).source.path or "")
     if not (table / "_delta_log").is_dir():
         with _step("table"):
             print(f"{write_demo_table(table)} documents of Python's own documentation")

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from headrace import assembly, indexes
+from headrace import assembly, indexes, syncing
 from headrace.cli.ask import parse_json
 from headrace.cli.progress import bar
 from headrace.settings import Settings, load_settings
 from headrace.watching import last_word
 from pipelines.parts import Progress
-from pipelines.sync import SyncReport, rebuild, sync
+from pipelines.sync import SyncReport, rebuild
 from rag_chain.question import check_question
 from rag_chain.retrieval import Lookup, Retriever
 from vector_index.building import create
@@ -108,14 +108,16 @@ def run_rebuild(name: str, as_json: bool) -> None:
 def sync_with_bar(settings: Settings, name: str) -> SyncReport:
     """Syncs behind a progress bar of documents done."""
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
-    with _document_bar() as on_progress:
-        return sync(
-            indexes.build_source(settings, name),
-            indexes.build_index(settings, name, embedder),
-            embedder,
-            indexes.build_chunker(settings, name, embedder),
-            on_progress=on_progress,
-        )
+    index = indexes.build_index(settings, name, embedder)
+    lineage = syncing.open_lineage(settings)
+    try:
+        with _document_bar() as on_progress:
+            return syncing.run_sync(
+                settings, name, index, embedder, on_progress=on_progress, lineage=lineage
+            )
+    finally:
+        if lineage is not None:
+            lineage.close()
 
 
 @contextmanager
@@ -133,8 +135,14 @@ def describe(report: SyncReport) -> str:
     return (
         f"{report.version.index}: {report.changed} documents changed, {report.removed} removed, "
         f"{report.embedded} texts embedded, generation {report.version.generation} "
-        f"({report.mode}: {report.reason})"
+        f"({report.mode}: {report.reason})" + _aside(report)
     )
+
+
+def _aside(report: SyncReport) -> str:
+    name = report.version.index
+    rows = f"; {report.quarantined} rows in quarantine, see `headrace index quarantine {name}`"
+    return (rows if report.quarantined else "") + "".join(f"; {one}" for one in report.warnings)
 
 
 def _print_report(report: SyncReport, as_json: bool) -> None:
@@ -154,5 +162,7 @@ def report_form(report: SyncReport) -> dict[str, object]:
         "noop": report.is_noop,
         "mode": report.mode,
         "reason": report.reason,
+        "quarantined": report.quarantined,
+        "warnings": list(report.warnings),
         "duration_s": round(report.duration_s, 3),
     }

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from headrace import assembly, indexes
 from headrace.quarantines import quarantine_of
 from headrace.settings import load_settings
+from headrace.syncing import setting_aside
 from pipelines.errors import IndexBehind
 from pipelines.reapply import applier
 from pipelines.reasons import Reason
@@ -41,7 +42,8 @@ def run_retry(name: str, every: bool, as_json: bool) -> None:
             f"{snapshot.version.version}; `headrace index sync {name}` comes first"
         )
     chunk = indexes.build_chunker(settings, name, embedder)
-    apply = applier(snapshot, index, embedder, chunk, under=at)
+    aside = setting_aside(settings, name, frozenset(quarantine.due(reasons=reasons)))
+    apply = applier(snapshot, index, embedder, chunk, under=at, aside=aside)
     found = retry(quarantine, snapshot.hashes(), index.documents, apply, reasons=reasons)
     _print(name, found, as_json)
 

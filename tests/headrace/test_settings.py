@@ -49,7 +49,7 @@ def changed(path, value):
 
 def test_relative_paths_are_relative_to_the_file_and_absolute_ones_stay(load, tmp_path):
     settings = load(changed("state_dir", "/var/lib/headrace"))
-    assert settings.indexes["docs"].source.path == tmp_path / "tables" / "docs"
+    assert settings.indexes["docs"].source.path == str(tmp_path / "tables" / "docs")
     assert str(settings.weights) == "/var/lib/headrace/weights"
     assert load(GOOD).state_dir == tmp_path / ".headrace"
 

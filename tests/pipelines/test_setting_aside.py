@@ -29,6 +29,7 @@ def fussy(texts):
 def synced(quarantine, bodies, *, rules=None, retried=frozenset(), removed=(), embed=fussy):
     """One sync of rows whose hash is their body; the keys tried, and those indexed."""
     aside = SettingAside(quarantine, "id", "body", rules or Rules(), retried)
+    aside.begin()
     tried, known = aside.wanted(dict(bodies))
     raw = {key: bodies[key] for key in tried}
     batch = aside.sift(pa.record_batch({"id": list(raw), "body": list(raw.values())}))
