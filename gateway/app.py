@@ -1,5 +1,6 @@
 """The ASGI application over chains that are already running."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -16,6 +17,7 @@ from gateway.in_flight import InFlightLimit
 from gateway.wire import (
     FeatureForm,
     HitForm,
+    IndexForm,
     PreparedResponse,
     QueryRequest,
     QueryResponse,
@@ -51,12 +53,14 @@ class Backend:
     chains: by name, the default one first. retrievers: by index name.
     access: who every request asks as, until there are keys.
     problems: what keeps the server from being ready, by part; called often, must not block.
+    index: what an index is at, by name; called off the event loop.
     """
 
     chains: Mapping[str, Chain]
     retrievers: Mapping[str, Retriever]
     access: Access
     problems: Callable[[], Mapping[str, str]]
+    index: Callable[[str], IndexForm]
 
     def chain(self, name: str | None) -> Chain:
         """The chain of that name, the first one for None. Raises UnknownChain."""
@@ -122,6 +126,21 @@ async def query(form: QueryRequest, request: Request) -> Response:
         )
     answer = await unless_gone(request, chain.answer(question))
     return _json(QueryResponse.of(answer).model_dump_json())
+
+
+@_router.get("/indexes", responses=_ERRORS)
+async def list_indexes(request: Request) -> list[IndexForm]:
+    """Every index: its version, how far it is behind its table, and the state of its sync."""
+    backend = _backend(request)
+    return [await asyncio.to_thread(backend.index, name) for name in backend.retrievers]
+
+
+@_router.get("/indexes/{name}", responses=_ERRORS)
+async def get_index(name: str, request: Request) -> IndexForm:
+    """One index: its version, how far it is behind its table, and the state of its sync."""
+    backend = _backend(request)
+    backend.retriever(name)
+    return await asyncio.to_thread(backend.index, name)
 
 
 @_router.post("/indexes/{name}/search", response_model=SearchResponse, responses=_ERRORS)

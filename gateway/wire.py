@@ -70,6 +70,38 @@ class LagForm(_Form):
     seconds: float
 
 
+class SyncForm(_Form):
+    """The sync that this server runs for an index.
+
+    pending_rows: documents that the one under way has yet to do. last_error: of the newest
+    attempt that failed; failures counts those in a row, 0 after a success. rows_per_s, duration_s:
+    of the last one that changed anything.
+    """
+
+    phase: str
+    pending_rows: int | None
+    failures: int
+    last_error: str | None
+    last_error_at: datetime | None
+    rows_per_s: float | None
+    duration_s: float | None
+
+
+class IndexForm(_Form):
+    """An index as this server has it. problem: why it cannot be searched.
+
+    lag: null where it cannot be measured. sync: null where somebody else syncs.
+    """
+
+    name: str
+    documents: int
+    passages: int
+    version: VersionForm | None
+    lag: LagForm | None
+    problem: str | None
+    sync: SyncForm | None
+
+
 class CitationForm(_Form):
     """A passage that was in the prompt; see rag_chain.answer.Citation."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from feature_store.features import FeatureReader
-from gateway import Backend, create_app
+from gateway import Backend, IndexForm, LagForm, SyncForm, VersionForm, create_app
 from headrace import assembly, indexes
 from headrace.follower import FollowedIndex
 from headrace.settings import Settings
@@ -18,7 +18,7 @@ from llm_endpoint.embedding.protocol import Embedder
 from llm_endpoint.generation import Generator, LocalEngine
 from llm_endpoint.rerank import Reranker
 from pipelines.lineage_sender import LineageSender
-from pipelines.watch import Watcher
+from pipelines.watch import SyncState, Watcher
 from rag_chain.chain import Chain
 from rag_chain.retrieval import Retriever
 from vector_index.gpu import Device
@@ -34,7 +34,7 @@ class _Parts:
     gpus: Mapping[int, Device]
     lineage: LineageSender | None
     followed: Mapping[str, FollowedIndex]
-    watchers: tuple[Watcher, ...]
+    watchers: Mapping[str, Watcher]
     retrievers: Mapping[str, Retriever]
     rerankers: Mapping[str, Reranker]
     executor: ThreadPoolExecutor
@@ -47,6 +47,21 @@ class _Parts:
                 found[f"model {generator.info.model}"] = "not running yet"
         return {part: problem for part, problem in found.items() if problem is not None}
 
+    def index(self, name: str) -> IndexForm:
+        """What an index is at."""
+        follower, watcher = self.followed[name], self.watchers.get(name)
+        problem, lag = follower.problem(), follower.lag
+        documents, passages = (0, 0) if problem else follower.index.count()
+        return IndexForm(
+            name=name,
+            documents=documents,
+            passages=passages,
+            version=None if problem else VersionForm.of(follower.index.version()),
+            lag=None if lag is None else LagForm(versions=lag.versions, seconds=lag.seconds),
+            problem=problem,
+            sync=None if watcher is None else _sync_form(watcher.state()),
+        )
+
     def start(self) -> None:
         """Starts what runs in the background; returns at once."""
         for generator in self.generators.values():
@@ -54,14 +69,14 @@ class _Parts:
                 generator.start()
         for follower in self.followed.values():
             follower.start()
-        for watcher in self.watchers:
+        for watcher in self.watchers.values():
             watcher.start()
 
     async def stop(self) -> None:
         """Ends all that `start` began, and frees models and stores."""
-        for watcher in self.watchers:
+        for watcher in self.watchers.values():
             watcher.tell_to_stop()
-        for watcher in self.watchers:
+        for watcher in self.watchers.values():
             watcher.stop()
         for follower in self.followed.values():
             follower.stop()
@@ -96,6 +111,7 @@ def build_app(settings: Settings) -> FastAPI:
         chains={name: _chain(settings, parts, name) for name in settings.chains},
         retrievers=parts.retrievers,
         access=assembly.access_of(settings),
+        index=parts.index,
         problems=parts.problems,
     )
     return create_app(
@@ -103,6 +119,18 @@ def build_app(settings: Settings) -> FastAPI:
         max_body_bytes=settings.gateway.max_body_bytes,
         max_in_flight=settings.gateway.max_in_flight,
         lifespan=lifespan,
+    )
+
+
+def _sync_form(state: SyncState) -> SyncForm:
+    return SyncForm(
+        phase=state.phase,
+        pending_rows=state.pending_rows,
+        failures=state.failures,
+        last_error=state.last_error,
+        last_error_at=state.last_error_at,
+        rows_per_s=state.rows_per_s,
+        duration_s=state.duration_s,
     )
 
 
@@ -141,13 +169,13 @@ def _parts(settings: Settings) -> _Parts:
         gpus=gpus,
         lineage=lineage,
         followed=followed,
-        watchers=tuple(
-            build_watcher(
+        watchers={
+            name: build_watcher(
                 settings, name, embedders[section.embedder], followed[name].index, lineage=lineage
             )
             for name, section in settings.indexes.items()
             if section.sync == "watch"
-        ),
+        },
         retrievers={
             name: Retriever(
                 follower.index, embedders[settings.indexes[name].embedder], executor=executor

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from feature_store.memory import InMemoryFeatures, View
-from gateway import Backend, create_app
+from gateway import Backend, IndexForm, create_app
 from headrace_client import AsyncHeadraceClient, HeadraceClient
 from llm_endpoint.embedding import HashingEmbedder
 from llm_endpoint.generation import Fault, ScriptedGenerator
@@ -88,9 +88,16 @@ class World:
             for name, generator in self.generators.items()
         }  # fmt: skip
         backend = Backend(
-            chains, {"docs": retriever}, Access("acme", frozenset()), lambda: self.problems
-        )
+            chains, {"docs": retriever}, Access("acme", frozenset()), lambda: self.problems,
+            index=_index_form,
+        )  # fmt: skip
         return create_app(backend, max_body_bytes=100_000, max_in_flight=16)
+
+
+def _index_form(name):
+    return IndexForm(
+        name=name, documents=1, passages=1, version=None, lag=None, problem=None, sync=None
+    )
 
 
 class Refusing:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import uvicorn
 
-from gateway import Backend, create_app
+from gateway import Backend, IndexForm, create_app
 from llm_endpoint.embedding import HashingEmbedder
 from llm_endpoint.generation import Fault, ScriptedGenerator
 from rag_chain.chain import Chain, ChainLimits
@@ -44,7 +44,15 @@ def backend(replies):
     )
     retriever = Retriever(index, embedder)
     chain = Chain(retriever, ScriptedGenerator(replies), name="docs", limits=ChainLimits())
-    return Backend({"docs": chain}, {"docs": retriever}, Access("t", frozenset()), dict)
+    return Backend(
+        {"docs": chain}, {"docs": retriever}, Access("t", frozenset()), problems=dict, index=at
+    )
+
+
+def at(name):
+    return IndexForm(
+        name=name, documents=1, passages=1, version=None, lag=None, problem=None, sync=None
+    )
 
 
 @contextmanager

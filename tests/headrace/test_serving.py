@@ -200,3 +200,9 @@ def test_a_server_told_to_watch_syncs_commits_by_itself(serve, synced_workspace)
     status = json.loads(synced_workspace.run("index", "status", "docs", "--json").stdout)
     assert (status["table_version"], status["sync"]) == (1, "watch")
     assert status["watcher"]["is_alive"]
+    told = server.http.get("/indexes/docs").json()
+    assert server.http.get("/indexes").json()[0]["name"] == "docs"
+    assert server.http.get("/indexes/nope").status_code == 404
+    assert (told["documents"], told["version"]["table_version"]) == (2, 1)
+    assert (told["sync"]["failures"], told["problem"]) == (0, None)
+    assert told["sync"]["rows_per_s"] > 0
