@@ -71,7 +71,8 @@ _RECORDS = TypeAdapter(_Record)
 _SETTINGS = TypeAdapter(IndexSettings)
 
 
-PublishStaged = Callable[[Sequence[Staged], frozenset[str], SourceVersion, Base], IndexVersion]
+Parts = Sequence[Staged]
+PublishStaged = Callable[[Parts, frozenset[str], SourceVersion, Base], IndexVersion]
 
 
 class StagedParts:

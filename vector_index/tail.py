@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from vector_index.deaths import Deaths
+from vector_index.errors import IndexFull
 from vector_index.fulltext import Postings
 from vector_index.layer import Killed
 from vector_index.manifest import IndexSettings
@@ -155,3 +156,13 @@ def needs(delta: IndexDelta) -> TailLimits:
     """How much of a tail the change takes up."""
     size_bytes = delta.vectors.nbytes + delta.passages.nbytes + delta.documents.nbytes
     return TailLimits(max(delta.passages.num_rows, delta.documents.num_rows), int(size_bytes))
+
+
+def check_fits(need: TailLimits, limits: TailLimits) -> None:
+    """Raises IndexFull for a change that is more than an empty tail holds."""
+    if need.rows > limits.rows or need.size_bytes > limits.size_bytes:
+        raise IndexFull(
+            f"a change of {need.rows} rows and {need.size_bytes} bytes is more than the "
+            f"{limits.rows} rows or {limits.size_bytes} bytes that may wait in memory; split "
+            f"it, or use publish"
+        )

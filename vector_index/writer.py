@@ -9,12 +9,12 @@ which writes its generation without `_lock`, so that changes go on meanwhile in 
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from vector_index.checks import check_base, check_delta, check_ids
-from vector_index.errors import IndexFull, NeverPublished, WriteFailed, WriterClosed
+from vector_index.errors import NeverPublished, WriteFailed, WriterClosed
 from vector_index.generation import Generation, not_found_in, open_current
 from vector_index.lock import WriterLock
 from vector_index.logs import Logs
@@ -26,9 +26,9 @@ from vector_index.publish import prune
 from vector_index.reading import Reading
 from vector_index.segment import Content
 from vector_index.snapshot import Snapshot
-from vector_index.staging import Staged
+from vector_index.staging import Parts
 from vector_index.state import State
-from vector_index.tail import TailLimits, needs
+from vector_index.tail import TailLimits, check_fits, needs
 from vector_index.view import View
 from vector_index.wal import Change, touched
 from vector_index.writing import Merged, Written, write_generation
@@ -106,13 +106,8 @@ class IndexWriter(Reading):
         """
         check_delta(delta, self._settings)
         self.generation()
-        need, limits = needs(delta), self._options.tail
-        if need.rows > limits.rows or need.size_bytes > limits.size_bytes:
-            raise IndexFull(
-                f"a change of {need.rows} rows and {need.size_bytes} bytes is more than the "
-                f"{limits.rows} rows or {limits.size_bytes} bytes that may wait in memory; split "
-                f"it, or use publish"
-            )
+        need = needs(delta)
+        check_fits(need, self._options.tail)
         while True:
             with self._lock:
                 self._check_open()
@@ -155,12 +150,7 @@ class IndexWriter(Reading):
             return self.version()
 
     def publish(
-        self,
-        delta: IndexDelta,
-        source: SourceVersion,
-        *,
-        base: Base = "any",
-        staged: Sequence[Staged] = (),
+        self, delta: IndexDelta, source: SourceVersion, *, base: Base = "any", staged: Parts = ()
     ) -> IndexVersion:
         """As `VectorIndex.publish`: upsert, delete and flush in one generation or not at all.
 
@@ -174,17 +164,17 @@ class IndexWriter(Reading):
             if self._options.merges and self._state.generation is not None:
                 self._merging.finish_due(self._state.generation)
             with self._lock:
-                return self._publish(delta, source, tuple(staged))
+                return self._publish(delta, source, staged)
 
     def settle(self) -> IndexVersion:
         """Does the merges that are due, one after the other, and publishes each."""
         with self._publishing:
             while True:
-                before = self.generation()
+                before = self.version()
                 self._merging.wait()
-                self._merging.finish_due(before)
-                if self.flush() == before.manifest.version():
-                    return self.version()
+                self._merging.finish_due(self.generation())
+                if self.flush() == before:
+                    return before
 
     def merge_now(self) -> IndexVersion:
         """Flushes, and rewrites all segments into one without their dead documents.
@@ -278,16 +268,14 @@ class IndexWriter(Reading):
         self._view = self._state.view()
         return self._view.version
 
-    def _publish(
-        self, delta: IndexDelta, source: SourceVersion, staged: tuple[Staged, ...]
-    ) -> IndexVersion:
+    def _publish(self, delta: IndexDelta, source: SourceVersion, staged: Parts) -> IndexVersion:
         state, sequence = self._state, self._state.sequence + 1
         merged = self._merging.ended()
-        ids = [key for part in staged for key in part.document_ids()]
-        killed = state.kill([*touched(delta), *ids], sequence)
+        touches = [*touched(delta), *(key for part in staged for key in part.document_ids())]
+        killed = state.kill(touches, sequence)
         extra = Content(delta.documents, delta.passages, delta.vectors)
         try:
-            snapshot = replace(state.snapshot(sequence, source, extra=extra), staged=staged)
+            snapshot = replace(state.snapshot(sequence, source, extra=extra), staged=tuple(staged))
             written = self._write(snapshot, merged)
         except BaseException:
             state.revive(killed)
