@@ -1,6 +1,6 @@
 """The HTTP edge: wire formats, limits, streaming, errors."""
 
 from gateway.app import Backend, create_app
-from gateway.wire import IndexForm, LagForm, SyncForm, VersionForm
+from gateway.wire import IndexForm, LagForm, ProofForm, SyncForm, VersionForm
 
-__all__ = ["Backend", "IndexForm", "LagForm", "SyncForm", "VersionForm", "create_app"]
+__all__ = ["Backend", "IndexForm", "LagForm", "ProofForm", "SyncForm", "VersionForm", "create_app"]

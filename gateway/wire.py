@@ -87,10 +87,21 @@ class SyncForm(_Form):
     duration_s: float | None
 
 
+class ProofForm(_Form):
+    """What the last comparison of the index with its table found."""
+
+    at: datetime
+    is_equal: bool
+    missing: int
+    extra: int
+    changed: int
+
+
 class IndexForm(_Form):
     """An index as this server has it. problem: why it cannot be searched.
 
-    lag: null where it cannot be measured. sync: null where somebody else syncs.
+    lag: null where it cannot be measured. sync: null where somebody else syncs. proof: null before
+    the first scheduled one.
     """
 
     name: str
@@ -100,6 +111,7 @@ class IndexForm(_Form):
     lag: LagForm | None
     problem: str | None
     sync: SyncForm | None
+    proof: ProofForm | None = None
 
 
 class CitationForm(_Form):

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from headrace.settings import IndexSection, Settings, section_named
+from headrace.index_settings import IndexSection
+from headrace.settings import Settings, section_named
 from headrace.settings_file import InvalidSettings
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker, token_chunker

@@ -1,16 +1,26 @@
 """A running server: models loaded, indexes followed, HTTP on top."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fastapi import FastAPI
 
 from feature_store.features import FeatureReader
-from gateway import Backend, IndexForm, LagForm, SyncForm, VersionForm, create_app
+from gateway import (
+    Backend,
+    IndexForm,
+    LagForm,
+    ProofForm,
+    SyncForm,
+    VersionForm,
+    create_app,
+)
 from headrace import assembly, indexes
 from headrace.follower import FollowedIndex
+from headrace.quarantines import quarantine_of
+from headrace.scheduled_proof import ScheduledProof
 from headrace.settings import Settings
 from headrace.syncing import open_lineage
 from headrace.watching import build_watcher
@@ -18,10 +28,12 @@ from llm_endpoint.embedding.protocol import Embedder
 from llm_endpoint.generation import Generator, LocalEngine
 from llm_endpoint.rerank import Reranker
 from pipelines.lineage_sender import LineageSender
+from pipelines.proof import Proof, prove
 from pipelines.watch import SyncState, Watcher
 from rag_chain.chain import Chain
 from rag_chain.retrieval import Retriever
 from vector_index.gpu import Device
+from vector_index.protocol import SyncedIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,7 @@ class _Parts:
     lineage: LineageSender | None
     followed: Mapping[str, FollowedIndex]
     watchers: Mapping[str, Watcher]
+    proofs: Mapping[str, ScheduledProof]
     retrievers: Mapping[str, Retriever]
     rerankers: Mapping[str, Reranker]
     executor: ThreadPoolExecutor
@@ -60,6 +73,7 @@ class _Parts:
             lag=None if lag is None else LagForm(versions=lag.versions, seconds=lag.seconds),
             problem=problem,
             sync=None if watcher is None else _sync_form(watcher.state()),
+            proof=_proof_form(self.proofs.get(name)),
         )
 
     def start(self) -> None:
@@ -71,6 +85,8 @@ class _Parts:
             follower.start()
         for watcher in self.watchers.values():
             watcher.start()
+        for proof in self.proofs.values():
+            proof.start()
 
     async def stop(self) -> None:
         """Ends all that `start` began, and frees models and stores."""
@@ -78,6 +94,8 @@ class _Parts:
             watcher.tell_to_stop()
         for watcher in self.watchers.values():
             watcher.stop()
+        for proof in self.proofs.values():
+            proof.stop()
         for follower in self.followed.values():
             follower.stop()
         for generator in self.generators.values():
@@ -134,6 +152,19 @@ def _sync_form(state: SyncState) -> SyncForm:
     )
 
 
+def _proof_form(proof: ScheduledProof | None) -> ProofForm | None:
+    if proof is None or proof.last is None:
+        return None
+    last = proof.last
+    return ProofForm(
+        at=last.at,
+        is_equal=last.is_equal,
+        missing=last.missing,
+        extra=last.extra,
+        changed=last.changed,
+    )
+
+
 def _parts(settings: Settings) -> _Parts:
     embedders = {
         name: assembly.build_embedder(settings, name)
@@ -176,6 +207,15 @@ def _parts(settings: Settings) -> _Parts:
             for name, section in settings.indexes.items()
             if section.sync == "watch"
         },
+        proofs={
+            name: ScheduledProof(
+                name,
+                _prover(settings, name, embedders[section.embedder], followed[name].index),
+                every_s=section.verify_every_s,
+            )
+            for name, section in settings.indexes.items()
+            if section.verify_every_s is not None
+        },
         retrievers={
             name: Retriever(
                 follower.index, embedders[settings.indexes[name].embedder], executor=executor
@@ -184,6 +224,19 @@ def _parts(settings: Settings) -> _Parts:
         },
         executor=executor,
     )
+
+
+def _prover(
+    settings: Settings, name: str, embedder: Embedder, index: SyncedIndex
+) -> Callable[[], Proof]:
+    source = indexes.build_source(settings, name)
+    chunk = indexes.build_chunker(settings, name, embedder)
+
+    def run() -> Proof:
+        held = quarantine_of(settings, name).held_as()
+        return prove(source, index, embedder, chunk, set_aside=held)
+
+    return run
 
 
 def _chain(settings: Settings, parts: _Parts, name: str) -> Chain:

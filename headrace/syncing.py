@@ -3,8 +3,9 @@
 import pyarrow as pa
 
 from headrace import indexes
+from headrace.index_settings import LineageSection
 from headrace.quarantines import quarantine_of
-from headrace.settings import LineageSection, Settings
+from headrace.settings import Settings
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.lineage import IndexMade, SyncRun, TableRead
 from pipelines.lineage_sender import Deliver, LineageSender, to_file, to_http

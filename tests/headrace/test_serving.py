@@ -186,7 +186,11 @@ def test_a_server_told_to_watch_syncs_commits_by_itself(serve, synced_workspace)
     text = file.read_text()
     assert "    embedder: minilm\n    key" in text
     file.write_text(
-        text.replace("    embedder: minilm\n", "    embedder: minilm\n    sync: watch\n", 1)
+        text.replace(
+            "    embedder: minilm\n",
+            "    embedder: minilm\n    sync: watch\n    verify_every_s: 0.3\n",
+            1,
+        )
     )
     server = serve(synced_workspace)
     DeltaTable(synced_workspace.table).delete("id = 'csv'")
@@ -206,3 +210,7 @@ def test_a_server_told_to_watch_syncs_commits_by_itself(serve, synced_workspace)
     assert (told["documents"], told["version"]["table_version"]) == (2, 1)
     assert (told["sync"]["failures"], told["problem"]) == (0, None)
     assert told["sync"]["rows_per_s"] > 0
+    while told["proof"] is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+        told = server.http.get("/indexes/docs").json()
+    assert told["proof"]["is_equal"], told

@@ -1,0 +1,114 @@
+"""The sections of headrace.yaml that say what an index is, and where it and its table are."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from headrace.model_settings import Section
+from headrace.settings_file import config_file
+from pipelines.sources.protocol import TextFormat
+from vector_index.kinds.protocol import KindName
+
+
+def _beside_the_file(path: Path) -> Path:
+    return config_file().parent / path
+
+
+ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]
+"""A path as headrace.yaml has it: relative ones are relative to that file's folder."""
+
+
+def _path_or_url(location: str) -> str:
+    return location if "://" in location else str(_beside_the_file(Path(location)))
+
+
+Location = Annotated[str, AfterValidator(_path_or_url)]
+"""A URL, or a path as `ConfigPath`."""
+
+
+class SourceSettings(Section):
+    """The table behind an index: at `path`, or what `sql` says of `tables`.
+
+    path, tables: folders or URLs of Delta tables; with `format: parquet`, path is one of Parquet
+    files. tables: by the names that the SQL uses. options: for URLs, as deltalake takes them.
+    """
+
+    path: Location | None = None
+    format: Literal["delta", "parquet"] = "delta"
+    sql: str | None = None
+    tables: dict[str, Location] = Field(default_factory=dict)
+    options: dict[str, SecretStr] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_one_table(self) -> "SourceSettings":
+        if (self.path is None) == (self.sql is None):
+            raise ValueError("give either path, or sql with the tables it names")
+        if (self.sql is None) == bool(self.tables):
+            raise ValueError("tables go with sql, and sql needs them")
+        return self
+
+
+class MilvusSection(Section):
+    """A Milvus server that keeps an index, or a file ending in .db that milvus-lite keeps it in."""
+
+    uri: str
+    token: SecretStr | None = None
+    database: str = ""
+    timeout_s: float = Field(10.0, gt=0)
+
+
+class IndexSection(Section):
+    """Which columns of the source mean what, and how passages are cut, embedded and stored.
+
+    memory_mb: what the kind `auto` may use for vectors, in 10^6 bytes; None is no limit.
+    gpu: the card of `gpus` that a server scans the vectors on; None for the CPU.
+    milvus: where the index is kept instead of in the state folder.
+    vector: a column of float lists, used in place of the embedder for documents.
+    text_format: how `text` is written; HTML and Markdown are indexed as the text they show.
+    verify_every_s: how often `headrace serve` proves the index against its table; None for never.
+    quality: rules for rows, see docs/sync.md; max_text_bytes: of one row.
+    sync: whether `headrace serve` syncs new commits itself, or leaves that to whoever calls sync.
+    """
+
+    source: SourceSettings
+    embedder: str
+    key: str
+    title: str
+    text: str
+    metadata: tuple[str, ...] = ()
+    tenant: str | None = None
+    groups: str | None = None
+    updated_at: str | None = None
+    kind: KindName | Literal["auto"] = "auto"
+    memory_mb: int | None = Field(None, ge=1)
+    gpu: int | None = None
+    milvus: MilvusSection | None = None
+    max_tokens: int = Field(200, ge=16, le=8192)
+    vector: str | None = None
+    text_format: TextFormat = "plain"
+    quality: tuple[dict[str, Any], ...] = ()
+    max_text_bytes: int = Field(10_000_000, ge=1)
+    sync: Literal["watch", "manual"] = "manual"
+    verify_every_s: float | None = Field(None, gt=0)
+
+
+class GpuSection(Section):
+    """A card, by its number; memory_mb: what indexes may copy to it, in 10^6 bytes."""
+
+    memory_mb: int = Field(ge=1)
+
+
+class LineageSection(Section):
+    """Where OpenLineage events go: a server's URL, or a file that lines are added to."""
+
+    url: str | None = None
+    api_key: SecretStr | None = None
+    file: ConfigPath | None = None
+    namespace: str = "headrace"
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> "LineageSection":
+        if (self.url is None) == (self.file is None):
+            raise ValueError("give either url or file")
+        return self
