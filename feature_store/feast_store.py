@@ -1,6 +1,7 @@
 """Features from a plain Feast repository. Importing Feast takes seconds, so this file is lazy."""
 
 import contextlib
+import importlib
 import io
 import subprocess
 import sys
@@ -101,8 +102,11 @@ def apply(repo: Path) -> str:
 
 def _open(repo: Path) -> FeatureStore:
     with warnings.catch_warnings():
-        # Where pymilvus is installed, Feast's own settings for Milvus warn about themselves.
+        # Feast looks into its store for Milvus at the first read, whatever store is used; where
+        # pymilvus is installed its settings then warn about themselves.
         warnings.filterwarnings("ignore", 'Field name "vector_enabled"', UserWarning)
+        with contextlib.suppress(ImportError):
+            importlib.import_module("feast.infra.online_stores.milvus_online_store.milvus")
         return FeatureStore(repo_path=str(repo))
 
 
