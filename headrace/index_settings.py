@@ -7,7 +7,6 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from headrace.model_settings import Section
 from headrace.settings_file import config_file
-from pipelines.sources.protocol import TextFormat
 from vector_index.kinds.protocol import KindName
 
 
@@ -86,7 +85,8 @@ class IndexSection(Section):
     milvus: MilvusSection | None = None
     max_tokens: int = Field(200, ge=16, le=8192)
     vector: str | None = None
-    text_format: TextFormat = "plain"
+    # pipelines.sources.protocol.TextFormat, whose package loads deltalake.
+    text_format: Literal["plain", "markdown", "html"] = "plain"
     quality: tuple[dict[str, Any], ...] = ()
     max_text_bytes: int = Field(10_000_000, ge=1)
     sync: Literal["watch", "manual"] = "manual"
