@@ -49,7 +49,11 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/filters.py
 	$(BIN)/python benchmarks/fulltext.py
 	$(BIN)/python benchmarks/hybrid.py
-	$(BIN)/python benchmarks/kinds.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kinds.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/limits.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/freshness.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sync.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verify.py
 	$(BIN)/python benchmarks/rerank.py
 	$(BIN)/python benchmarks/sync.py
 	$(BIN)/python benchmarks/verify.py

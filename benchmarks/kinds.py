@@ -61,7 +61,8 @@ def main() -> None:
     print(f"{size}, recall@{K} and ms a query, 1 thread, faiss {faiss.__version__}")
     for kind in options.kinds.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            measure(kind, data, Path(folder))
+            shares = [float(share) for share in options.shares.split(",")]
+            measure(kind, data, Path(folder), shares)
 
 
 def parse() -> argparse.Namespace:
@@ -70,6 +71,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--shares", default="0.5,0.1,0.01,0.001", help="rows that filters keep")
     return parser.parse_args()
 
 
@@ -87,7 +89,7 @@ def make_data(rows: int, dim: int) -> Data:
     return Data(vectors, queries, queries @ vectors.T)
 
 
-def measure(kind: KindName, data: Data, folder: Path) -> None:
+def measure(kind: KindName, data: Data, folder: Path, shares: list[float]) -> None:
     """Prints everything about one kind."""
     started = time.perf_counter()
     KINDS[kind].build(data.vectors).write(folder)
@@ -106,7 +108,7 @@ def measure(kind: KindName, data: Data, folder: Path) -> None:
     index = faiss.read_index(str(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
     compare_plain(segment, index, data)
     compare_tombstones(segment, index, data)
-    for share in (0.5, 0.1, 0.01, 0.001):
+    for share in shares:
         compare_filter(segment, index, data, share)
 
 
