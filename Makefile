@@ -55,5 +55,3 @@ bench: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sync.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verify.py
 	$(BIN)/python benchmarks/rerank.py
-	$(BIN)/python benchmarks/sync.py
-	$(BIN)/python benchmarks/verify.py
