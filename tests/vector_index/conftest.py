@@ -10,10 +10,14 @@ from vector_index.milvus import MilvusPlace
 def milvus_place(tmp_path):
     """A Milvus of its own in this process."""
     from milvus_lite.server_manager import server_manager_instance
+    from pymilvus.client.cache import GlobalCache
 
     place = MilvusPlace(str(tmp_path / "milvus.db"))
     yield place
     server_manager_instance.release_server(place.uri)
+    # pymilvus remembers schemas by address: the next server may get the same port, and our
+    # collections have the same names.
+    GlobalCache._reset_for_testing()
 
 
 @pytest.fixture
