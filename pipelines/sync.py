@@ -113,13 +113,15 @@ def rebuild(
     embedder: Embedder,
     chunk: Chunker,
     *,
+    aside: SettingAside | None = None,
     on_progress: Progress | None = None,
 ) -> SyncReport:
     """Builds the table's index anew under `settings` beside the live one, then switches to it.
 
     The live generation serves until the new one is complete, and is kept for a rollback. Stored
-    vectors are used again only where the same embedder made them of the same text. on_progress
-    and errors as `sync`; IndexNotFound where nothing has been published.
+    vectors are used again only where the same embedder made them of the same text. aside, which
+    is given every row anew, on_progress and errors as `sync`; IndexNotFound where nothing has
+    been published.
     """
     began = time.monotonic()
     with SyncLock(home, settings.name):
@@ -127,11 +129,17 @@ def rebuild(
         changes = Changes(snapshot.hashes(), frozenset(), "rebuild", "asked for")
         work = Work(
             snapshot, changes.hashes, settings.metadata_columns, embedder, chunk,
-            stored=_stored(home, settings), on_progress=on_progress,
+            stored=_stored(home, settings), aside=aside, on_progress=on_progress,
         )  # fmt: skip
+        held = frozenset[str]() if aside is None else aside.begin()
         content = (_whole(work), snapshot.version)
+        set_aside(work, frozenset())
         version = building.rebuild(home, settings, content=content)
         forget_staged(home)
+        if aside is not None:
+            aside.after_publish(
+                changes.hashes.keys() - aside.rejected, held - changes.hashes.keys()
+            )
     return _report(version, changes, work, began)
 
 

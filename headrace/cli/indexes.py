@@ -100,6 +100,7 @@ def run_rebuild(name: str, as_json: bool) -> None:
             indexes.table_index_settings(settings, name, embedder),
             embedder,
             indexes.build_chunker(settings, name, embedder),
+            aside=syncing.setting_aside(settings, name),
             on_progress=on_progress,
         )
     _print_report(report, as_json)

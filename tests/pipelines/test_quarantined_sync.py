@@ -11,7 +11,7 @@ from pipelines.quarantine import Quarantine
 from pipelines.reapply import applier
 from pipelines.retry import retry
 from pipelines.setting_aside import Rules, SettingAside
-from pipelines.sync import sync
+from pipelines.sync import rebuild, sync
 
 
 class Fussy(CountingEmbedder):
@@ -125,3 +125,19 @@ def test_rules_set_rows_aside_too_long_or_not_as_declared(world):
     assert report.quarantined == 2
     assert world.held() == {"odd": "quality", "long": "too_long"}
     assert len(world.index.documents()) == 20
+
+
+def test_a_rebuild_sets_rows_aside_too_and_tries_all_of_them_again(world):
+    world.append(rows(["bad"], body="poison"))
+    world.sync()
+
+    def again():
+        aside = SettingAside(world.quarantine, "id", "body", world.rules)
+        return rebuild(world.source, world.folder / "index", world.index.settings, world.embedder,
+                       world.chunk, aside=aside)  # fmt: skip
+
+    assert (again().quarantined, world.held()) == (1, {"bad": "embedder_failed"})
+    world.embedder.is_cured = True
+    assert (again().quarantined, world.held()) == (0, {})
+    world.index.refresh()
+    world.check()

@@ -65,7 +65,13 @@ def live_through(prepared, mode):
     children = [
         subprocess.Popen(
             [sys.executable, str(CHILD), str(prepared), str(runs), mode, str(first), "2"],
-            env={**os.environ, "PYTHONPATH": room, "OMP_NUM_THREADS": "1"},
+            # A killed process leaves its temporary folders.
+            env={
+                **os.environ,
+                "PYTHONPATH": room,
+                "OMP_NUM_THREADS": "1",
+                "TMPDIR": str(prepared.parent),
+            },
             stderr=subprocess.PIPE,
         )
         for first in (1, 2)
