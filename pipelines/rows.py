@@ -8,6 +8,7 @@ from pipelines.chunking import Chunk, Chunker
 from pipelines.errors import BadRow, SchemaMismatch
 from pipelines.sources.protocol import ColumnMapping
 from pipelines.sources.text import plain_text
+from pipelines.values import unreadable
 from vector_index.passages import ARROW_TYPES, MetadataType, passage_schema
 
 
@@ -19,11 +20,12 @@ def passages_of(
 ) -> tuple[pa.Table, NDArray[np.int64]]:
     """The passages of these documents, row by row, and the row each belongs to, int64.
 
-    With a vector column a document is one passage, whole. Raises BadRow for text that is not
-    UTF-8, naming the document.
+    With a vector column a document is one passage, whole. Raises BadRow for a value that is
+    `values.unreadable`, naming the document.
     """
+    _check_readable(batch, mapping.key)
     cut = _whole if mapping.vector else chunk
-    texts = (plain_text(text or "", mapping.text_format) for text in _texts(batch, mapping))
+    texts = (plain_text(text or "", mapping.text_format) for text in batch.column(mapping.text).to_pylist())
     pieces = [cut(text) for text in texts]
     counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
     owners = np.repeat(np.arange(len(pieces)), counts)
@@ -47,18 +49,9 @@ def passages_of(
     return pa.table(arrays, schema=schema), owners
 
 
-def _texts(batch: pa.RecordBatch, mapping: ColumnMapping) -> list[str | None]:
-    column = batch.column(mapping.text)
-    try:
-        texts: list[str | None] = column.to_pylist()
-    except UnicodeDecodeError:
-        for key, text in zip(batch.column(mapping.key).to_pylist(), column, strict=True):
-            try:
-                text.as_py()
-            except UnicodeDecodeError as exc:
-                raise BadRow(f"the text of document {key!r} is not UTF-8 ({exc})") from exc
-        raise
-    return texts
+def _check_readable(batch: pa.RecordBatch, key: str) -> None:
+    for row, _, detail in unreadable(batch):
+        raise BadRow(f"document {batch.column(key)[row].as_py()!r}: {detail}")
 
 
 def _whole(text: str) -> list[Chunk]:

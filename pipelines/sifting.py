@@ -1,6 +1,6 @@
 """A batch of rows parted into those that can be indexed and those that go to quarantine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 
 from pipelines.quality import QualityCheck, judge
 from pipelines.reasons import Reason
-
-_TEXT_KINDS = ("string", "large_string", "string_view")
+from pipelines.values import unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +41,15 @@ def sift(
 ) -> Sifted:
     """The rows that can be read and that keep the rules.
 
-    key, text: columns; every string column has to be UTF-8. max_bytes: of one row's text, in
-    UTF-8. Keys are UTF-8, as a source has seen to. Raises QualityFailed for a broken rule whose
-    `on_fail` is fail, and BadCheck.
+    key, text: columns. Rows with a value of `values.unreadable` are refused. max_bytes: of one
+    row's text, in UTF-8. Keys are UTF-8, as a source has seen to. Raises QualityFailed for a
+    broken rule whose `on_fail` is fail, and BadCheck.
     """
     keys = batch.column(key).to_pylist()
     refused: dict[int, Refused] = {}
-    for name in batch.schema.names:
-        for row in _undecodable(batch.column(name)):
-            detail = f"column {name!r} is not UTF-8; write the row anew, decoded as it was encoded"
-            shown = _shown(batch, row)
-            refused.setdefault(row, Refused(keys[row], Reason.BAD_ENCODING, detail, shown))
+    for row, reason, detail in unreadable(batch):
+        if row not in refused:
+            refused[row] = Refused(keys[row], reason, detail, _shown(batch, row))
     if max_bytes is not None:
         for row, size in _longer(batch.column(text), max_bytes):
             detail = f"column {text!r} has {size:,} bytes of at most {max_bytes:,}; split the row"
@@ -73,26 +70,6 @@ def sift(
     return Sifted(good, (*refused.values(), *broken), verdict.warnings)
 
 
-def _undecodable(column: pa.Array) -> Sequence[int]:
-    """The rows of a string column that are not UTF-8, which Arrow itself takes as it comes."""
-    if str(column.type) not in _TEXT_KINDS:
-        return ()
-    content = column.cast(pa.large_string()).cast(pa.large_binary())
-    try:
-        content.cast(pa.large_string())  # checks all of it at once
-    except pa.ArrowInvalid:
-        return [row for row, value in enumerate(content.to_pylist()) if not _is_utf8(value)]
-    return ()
-
-
-def _is_utf8(value: bytes | None) -> bool:
-    try:
-        (value or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _longer(column: pa.Array, max_bytes: int) -> list[tuple[int, int]]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -111,7 +88,11 @@ def _value(scalar: pa.Scalar) -> object:
     try:
         return scalar.as_py()
     except UnicodeDecodeError:
+        if isinstance(scalar, pa.ListScalar):
+            return [_value(one) for one in scalar.values]
         return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+    except (OverflowError, ValueError):  # no date of Python's
+        return str(scalar.cast(pa.int32() if pa.types.is_date(scalar.type) else pa.int64()))
 
 
 def _without(batch: pa.RecordBatch, refused: dict[int, Refused]) -> pa.RecordBatch:

@@ -17,6 +17,7 @@ from pipelines.sources.delta_snapshot import (
     DeltaSnapshot,
     check_readable,
     first_line,
+    newest_commit,
     translated,
     unreadable,
 )
@@ -68,11 +69,12 @@ class DeltaSource:
     def lag(self, indexed: SourceVersion) -> Lag:
         """How far behind the newest commit an index of `indexed` is."""
         newest = self.version()
-        behind = newest.version - indexed.version
-        if newest.table_id != indexed.table_id or behind < 0:
-            return Lag(None, _age(newest.committed_at))
-        if behind == 0:
+        if newest == indexed:
             return Lag(0, 0.0)
+        behind = newest.version - indexed.version
+        # The same number may be that of another history: the table was put back and written on.
+        if newest.table_id != indexed.table_id or behind <= 0:
+            return Lag(None, _age(newest.committed_at))
         with translated(self.path):
             oldest = self._log().commit(indexed.version + 1)
         return Lag(behind, _age(oldest.committed_at if oldest else newest.committed_at))
@@ -190,19 +192,12 @@ class DeltaSource:
         return schema
 
     def _source_version(self, table: DeltaTable) -> SourceVersion:
-        commit = self._log().commit(table.version())
-        if commit is None or commit.is_empty:
-            raise SourceUnreadable(
-                f"commit {table.version()} of table {self.path} is "
-                f"{'gone' if commit is None else 'an empty file'}, so what it did is unknown; "
-                f"remove the file or write to the table once more, then sync again"
-            )
         schema = pa.schema(table.schema().to_arrow())
         return SourceVersion(
             table_id=str(table.metadata().id),
             version=table.version(),
             schema_fingerprint=fingerprint(schema, self.mapping),
-            committed_at=commit.committed_at,
+            committed_at=newest_commit(self._log(), table).committed_at,
         )
 
 

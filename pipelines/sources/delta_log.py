@@ -113,14 +113,19 @@ def _commit(version: int, content: bytes, written: datetime) -> Commit:
         changes_rows |= any(
             (action.get(kind) or {}).get("dataChange", False) for kind in ("add", "remove")
         )
-    moment = info.get("timestamp")
     return Commit(
         version=version,
         operation=str(info["operation"]) if "operation" in info else None,
-        committed_at=datetime.fromtimestamp(moment / 1000, UTC)
-        if isinstance(moment, int)
-        else written,
+        committed_at=_moment(info.get("timestamp")) or written,
         is_empty=not actions,
         changes_table=bool(kinds & {"metaData", "protocol"}),
         changes_rows=changes_rows or "cdc" in kinds,
     )
+
+
+def _moment(milliseconds: object) -> datetime | None:
+    """None for what is no time of any calendar: a clock may say anything."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)  # type: ignore[operator]
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None

@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, DeltaProtocolError
 
 from pipelines.errors import SourceUnreadable, TableNotSupported
+from pipelines.sources.delta_log import Commit, DeltaLog
 from pipelines.sources.keys import collect_hashes
 from pipelines.sources.protocol import ColumnMapping
 from vector_index.passages import SourceVersion
@@ -61,7 +62,7 @@ class DeltaSnapshot:
             groups = [
                 group.id
                 for group in fragment.row_groups
-                if _may_hold(_bounds((group.statistics or {}).get(key)), keys)
+                if _may_hold(_bounds(group, key), keys)
             ]
             if groups:
                 for batch in self._batches(fragment.subset(row_group_ids=groups)):
@@ -103,6 +104,19 @@ def check_readable(table: DeltaTable, path: object) -> None:
         )
 
 
+def newest_commit(log: DeltaLog, table: DeltaTable) -> Commit:
+    """What the commit of the table's version says. Raises SourceUnreadable where that is nothing:
+    deltalake takes an empty file for a commit that did nothing."""
+    commit = log.commit(table.version())
+    if commit is None or commit.is_empty:
+        raise SourceUnreadable(
+            f"commit {table.version()} of table {table.table_uri} is "
+            f"{'gone' if commit is None else 'an empty file'}, so what it did is unknown; "
+            f"remove the file or write to the table once more, then sync again"
+        )
+    return commit
+
+
 @contextmanager
 def translated(table: object) -> Iterator[None]:
     """What deltalake and Arrow raise, as SourceUnreadable or TableNotSupported."""
@@ -131,10 +145,13 @@ def first_line(exc: Exception) -> str:
     return next(iter(str(exc).splitlines()), type(exc).__name__)
 
 
-def _bounds(statistics: Mapping[str, str] | None) -> tuple[str, str] | None:
-    if statistics is None or "min" not in statistics or "max" not in statistics:
+def _bounds(group: pa_dataset.RowGroupInfo, key: str) -> tuple[str, str] | None:
+    """Least and greatest key of a row group, None where they are not told."""
+    try:
+        told = (group.statistics or {}).get(key, {})
+    except (ValueError, OverflowError):  # another column's: a date of no calendar, no UTF-8
         return None
-    return statistics["min"], statistics["max"]
+    return (told["min"], told["max"]) if told.keys() >= {"min", "max"} else None
 
 
 def _may_hold(bounds: tuple[str, str] | None, keys: list[str]) -> bool:

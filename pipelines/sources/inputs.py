@@ -4,17 +4,25 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pa_fs
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import DeltaError, DeltaProtocolError
 from deltalake.fs import DeltaStorageHandler
 
-from pipelines.errors import SchemaMismatch, SourceChanged, SourceUnreadable, TableNotFound
+from pipelines.errors import (
+    SchemaMismatch,
+    SourceChanged,
+    SourceUnreadable,
+    TableNotFound,
+    TableNotSupported,
+)
+from pipelines.sources.delta_log import DeltaLog
+from pipelines.sources.delta_snapshot import check_readable, newest_commit
 from pipelines.sources.listing import Listing, ParquetFolder
 from pipelines.sources.objects import ObjectFiles
 
@@ -44,13 +52,13 @@ class DeltaInput:
         self._options = dict(options)
 
     def pin(self) -> PinnedInput:
-        """Raises TableNotFound, SourceUnreadable."""
+        """Raises TableNotFound, TableNotSupported, SourceUnreadable."""
         with _translated(self._location):
             table = DeltaTable(self._location, storage_options=self._options)
-            at = table.history(1)[0]["timestamp"]
-            identity = f"delta {table.metadata().id} {table.version()} {at}"
-            committed_at = datetime.fromtimestamp(at / 1000, UTC)
-            return PinnedInput(identity, committed_at, _unpushed(table.to_pyarrow_dataset()))
+            check_readable(table, self._location)
+            at = newest_commit(DeltaLog(self._location, self._options), table).committed_at
+            identity = f"delta {table.metadata().id} {table.version()} {at.isoformat()}"
+            return PinnedInput(identity, at, _unpushed(table.to_pyarrow_dataset()))
 
     def check_same(self, pinned: PinnedInput) -> None:
         """Nothing: what a version holds stays as it is."""
@@ -137,6 +145,8 @@ def _check_alike(listing: Listing) -> None:
 def _translated(location: str) -> Iterator[None]:
     try:
         yield
+    except DeltaProtocolError as exc:
+        raise TableNotSupported(f"{location} cannot be read: {_line(exc)}") from exc
     except DeltaError as exc:
         if "not found" in str(exc).lower() or "no files in log" in str(exc).lower():
             raise TableNotFound(f"no table at {location}; check the index's source") from exc

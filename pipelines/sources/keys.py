@@ -12,7 +12,7 @@ from pipelines.sources.protocol import ColumnMapping
 def collect_hashes(
     batches: Iterable[pa.RecordBatch], mapping: ColumnMapping, table: object
 ) -> dict[str, str]:
-    """Key to content hash of all these rows. Raises BadKeys for null or duplicate keys."""
+    """Key to content hash of all these rows. Raises BadKeys for null, duplicate or unreadable keys."""
     found: dict[str, str] = {}
     for batch in batches:
         keys = batch.column(mapping.key)
@@ -21,11 +21,22 @@ def collect_hashes(
                 f"{keys.null_count} rows of {table} have a null {mapping.key!r}; "
                 "give every row a key, then sync again"
             )
-        named = keys.to_pylist()
+        named = _names(keys, mapping.key, table)
         if len(set(named)) < len(named) or not found.keys().isdisjoint(named):
             raise BadKeys(_duplicate(named, found, table))
         found.update(zip(named, row_hashes(batch, mapping), strict=True))
     return found
+
+
+def _names(keys: pa.Array, column: str, table: object) -> list[str]:
+    try:
+        named: list[str] = keys.to_pylist()
+    except UnicodeDecodeError as exc:
+        raise BadKeys(
+            f"a key of {table} is not UTF-8: {exc.object!r} in {column!r}; "
+            "write the row anew under another key, then sync again"
+        ) from exc
+    return named
 
 
 def _duplicate(named: list[str], before: dict[str, str], table: object) -> str:

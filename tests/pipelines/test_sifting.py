@@ -61,3 +61,40 @@ def test_rules_are_put_to_the_readable_rows_alone():
     failing = parse_checks([{**rule, "on_fail": "fail"}], rows.schema)
     with pytest.raises(QualityFailed, match="such as '2'"):
         sift(rows, key="id", text="body", checks=failing)
+
+
+GROUPS = pa.list_(pa.string())
+MOMENT = pa.timestamp("us", tz="UTC")
+YEAR_9999 = 253_402_300_799_999_999
+YEAR_1 = -62_135_596_800_000_000
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "bad"),
+    [
+        ([["staff"], ["staff", None], [], None], GROUPS, ["1"]),
+        ([["a"], ["a", None]], pa.large_list(pa.large_string()), ["1"]),
+        ([YEAR_1 - 1, YEAR_1, YEAR_9999, YEAR_9999 + 1, None], MOMENT, ["0", "3"]),
+        ([2**60, 0], pa.timestamp("s"), ["0"]),
+        ([-(2**63), 2**63 - 1], pa.timestamp("ns"), []),
+        ([-719_163, -719_162, 2_932_896, 2_932_897, None], pa.date32(), ["0", "3"]),
+    ],
+)
+def test_a_value_that_no_search_could_read_back_is_refused(values, kind, bad):
+    integers = isinstance(values[0], int)
+    raw = {"date32[day]": pa.int32()}.get(str(kind), pa.int64())
+    odd = pa.array(values, raw).cast(kind) if integers else pa.array(values, kind)
+    rows = batch([b"fine"] * len(values)).append_column("odd", odd)
+    good, refused = sifted(rows)
+    assert refused == [(key, Reason.BAD_VALUE) for key in bad]
+    assert good == [str(n) for n in range(len(values)) if str(n) not in bad]
+
+
+def test_text_in_a_list_is_utf8_too_and_shown_with_escapes():
+    raw = pa.array([b"staff", b"\xff"], pa.large_binary())
+    text = pa.Array.from_buffers(pa.large_string(), 2, raw.buffers()).cast(pa.string())
+    groups = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), text)
+    rows = batch([b"fine", b"fine"]).append_column("groups", groups)
+    assert sifted(rows) == (["0"], [("1", Reason.BAD_ENCODING)])
+    (refused,) = sift(rows, key="id", text="body").refused
+    assert refused.row == {"id": "1", "body": "fine", "groups": ["\\xff"]}
