@@ -26,7 +26,8 @@ class Changes:
 
     mode: whether only touched keys or all rows were compared; reason: why. rows: the rows of these
     documents, and perhaps of others, where they were few enough to be kept; None to read them.
-    released: of the rows set aside, those that the table no longer has.
+    released: of the rows set aside, those that the table no longer has, and those that are indexed
+    as they are: the sync that mended them died before it could say so.
     """
 
     hashes: Mapping[str, str]
@@ -97,15 +98,17 @@ def _touched(
     hashes = collect_hashes(rows, snapshot.mapping, snapshot.version.table_id)
     indexed = index.hashes_of(touched.keys)
     removed = frozenset(indexed.keys() - hashes.keys())
+    waiting = set_aside - touched.keys
+    overdue = waiting & index.hashes_of(waiting).keys()
     documents = index.count()[0] - len(removed) + len(hashes.keys() - indexed.keys())
-    documents += len(set_aside - touched.keys)
+    documents += len(waiting - overdue)
     if documents != touched.rows:
         return Doubt(
             f"the feed leads to {documents} documents, and the table has {touched.rows} rows"
         )
     changed = _differing(hashes, indexed)
     reason = f"{len(touched.keys)} keys were touched"
-    released = (set_aside & touched.keys) - hashes.keys()
+    released = ((set_aside & touched.keys) - hashes.keys()) | overdue
     return Changes(changed, removed, "incremental", reason, kept.rows(), released)
 
 
@@ -114,7 +117,9 @@ def _compared(
 ) -> Changes:
     indexed, hashes = index.documents(), snapshot.hashes()
     removed = frozenset(indexed.keys() - hashes.keys())
-    released = set_aside - hashes.keys()
+    released = frozenset(
+        key for key in set_aside if key not in hashes or indexed.get(key) == hashes[key]
+    )
     return Changes(_differing(hashes, indexed), removed, "diff", reason, released=released)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from deltalake import DeltaTable
-from worlds import CountingEmbedder, World, rows
+from worlds import FEED, CountingEmbedder, World, rows
 
 from pipelines import sync as sync_module
 from pipelines.proof import prove
@@ -141,3 +141,40 @@ def test_a_rebuild_sets_rows_aside_too_and_tries_all_of_them_again(world):
     assert (again().quarantined, world.held()) == (0, {})
     world.index.refresh()
     world.check()
+
+
+def test_a_row_that_a_death_left_both_in_quarantine_and_indexed_is_closed_by_the_next_commit(
+    world, monkeypatch
+):
+    """The sync that mended it died after it had published. Left open, the row would be counted
+    twice from then on, and every sync would compare all rows."""
+    world.append(rows(["bad"], body="poison"))
+    world.sync()
+    world.upsert(rows(["bad"], body="healthy"))
+    with monkeypatch.context() as dying:
+        dying.setattr(Quarantine, "resolve", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            world.sync()
+    world.index.refresh()
+    assert ("bad" in world.index.documents(), world.held()) == (True, {"bad": "embedder_failed"})
+    world.upsert(rows(["3"], body="changed"))
+    report = world.sync()
+    assert (report.mode, report.changed, world.held()) == ("incremental", 1, {})
+    world.check()
+
+
+def test_the_same_without_a_feed(world, monkeypatch):
+    world.delta.alter.set_table_properties({FEED: "false"})
+    world.append(rows(["bad", "worse"], body="poison"))
+    world.sync()
+    world.upsert(rows(["bad"], body="healthy"))
+    with monkeypatch.context() as dying:
+        dying.setattr(Quarantine, "resolve", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            world.sync()
+    world.index.refresh()
+    world.upsert(rows(["3"], body="changed"))
+    report = world.sync()
+    assert (report.mode, report.changed) == ("diff", 1)
+    assert world.held() == {"worse": "embedder_failed"}
+    assert "bad" in world.index.documents()
