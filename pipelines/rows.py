@@ -25,7 +25,10 @@ def passages_of(
     """
     _check_readable(batch, mapping.key)
     cut = _whole if mapping.vector else chunk
-    texts = (plain_text(text or "", mapping.text_format) for text in batch.column(mapping.text).to_pylist())
+    texts = (
+        plain_text(text or "", mapping.text_format)
+        for text in batch.column(mapping.text).to_pylist()
+    )
     pieces = [cut(text) for text in texts]
     counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
     owners = np.repeat(np.arange(len(pieces)), counts)

@@ -60,9 +60,7 @@ class DeltaSnapshot:
             if not _may_hold(bounds.get(fragment.path), keys):
                 continue
             groups = [
-                group.id
-                for group in fragment.row_groups
-                if _may_hold(_bounds(group, key), keys)
+                group.id for group in fragment.row_groups if _may_hold(_bounds(group, key), keys)
             ]
             if groups:
                 for batch in self._batches(fragment.subset(row_group_ids=groups)):
