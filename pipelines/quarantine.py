@@ -6,9 +6,12 @@ A Delta commit is there whole or not at all, whoever is killed, and the table is
 anyone's tools. The text of a row is kept only while it is open; `clean` takes it off the disk.
 """
 
+import fcntl
 import logging
+import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,14 +96,15 @@ class Quarantine:
         if not rows:
             return
         made = _table(rows, datetime.now(UTC))
-        if self._open() is None:
-            self._create()
         updates = {name: f"s.{name}" for name in SCHEMA.names if name not in ("key", "attempts")}
-        self._merge(
-            made,
-            update={**updates, "attempts": "t.attempts + 1"},
-            insert={name: f"s.{name}" for name in SCHEMA.names},
-        )
+        with self._changing():
+            if self._open() is None:
+                self._create()
+            self._merge(
+                made,
+                update={**updates, "attempts": "t.attempts + 1"},
+                insert={name: f"s.{name}" for name in SCHEMA.names},
+            )
 
     def resolve(self, keys: Collection[str]) -> None:
         """Closes these: they are indexed, or gone from the table. Unknown keys change nothing.
@@ -112,7 +116,8 @@ class Quarantine:
             return
         moments = pa.array([datetime.now(UTC)] * len(closing), _MOMENT)
         source = pa.table({"key": pa.array(closing, pa.string()), "resolved_at": moments})
-        self._merge(source, update={"resolved_at": "s.resolved_at", "row": "NULL"}, insert=None)
+        with self._changing():
+            self._merge(source, update={"resolved_at": "s.resolved_at", "row": "NULL"}, insert=None)
 
     def open(self, *, limit: int | None = None) -> list[Quarantined]:
         """What is set aside now, by key, the first `limit` of it. Raises QuarantineFailed."""
@@ -146,20 +151,39 @@ class Quarantine:
         )
 
     def clean(self) -> None:
-        """Takes everything off the disk that an earlier state of the table held: resolved text.
+        """Takes everything off the disk but the rows that are open: text that was resolved, and
+        what killed processes had written and not committed.
 
         Not while others read the table: a reader of an earlier state loses its files.
         """
-        table = self._open()
-        if table is None:
+        if self._open() is None:
             return
+        with self._changing():
+            table = self._open()
+            assert table is not None
+            try:
+                table.delete("resolved_at IS NOT NULL")
+                # Zero hours: what is resolved is to be gone, not to be there for a week. `full`
+                # would take files that another process is about to commit: none is, see above.
+                table.vacuum(
+                    retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True
+                )
+            except (DeltaError, OSError) as exc:
+                raise self._failed("cleaned", exc) from exc
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One at a time among the processes of this machine; whoever dies lets go."""
         try:
-            table.delete("resolved_at IS NOT NULL")
-            # Zero hours: what is resolved is to be gone, not to be there for a week. Not `full`:
-            # files that another process is about to commit are left alone.
-            table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
-        except (DeltaError, OSError) as exc:
-            raise self._failed("cleaned", exc) from exc
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            held = os.open(self._folder.parent / f".{self._folder.name}.lock", os.O_CREAT, 0o600)
+        except OSError as exc:
+            raise self._failed("locked", exc) from exc
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(held)
 
     def _open(self) -> DeltaTable | None:
         try:

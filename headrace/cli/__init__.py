@@ -146,6 +146,14 @@ def index_rollback(name: str, generation: int, json: Json = False) -> None:
     run_rollback(name, generation, json)
 
 
+@index.command("purge")
+def index_purge(name: str, json: Json = False) -> None:
+    """Take the text of deleted and replaced documents off the disk, and older generations."""
+    from headrace.cli.generations import run_purge
+
+    run_purge(name, json)
+
+
 @index.command("verify")
 def index_verify(
     name: str,

@@ -1,11 +1,14 @@
-"""`headrace index history|rollback|verify`."""
+"""`headrace index history|rollback|purge|verify`."""
 
 import json as json_module
 from dataclasses import asdict
 
 from headrace import indexes
+from headrace.quarantines import quarantine_of
 from headrace.settings import load_settings
+from pipelines.sources.scratch import sweep
 from vector_index.history import Kept, history, rollback
+from vector_index.purging import purge
 from vector_index.verify import verify
 
 
@@ -32,6 +35,24 @@ def run_rollback(name: str, number: int, as_json: bool) -> None:
         print(json_module.dumps(_form(Kept(manifest.generation, True, manifest))))
         return
     print(f"{name}: generation {manifest.generation} is live; the next sync starts from it")
+
+
+def run_purge(name: str, as_json: bool) -> None:
+    """Leaves on the disk what is live and what is open in quarantine, and says what is live."""
+    settings = load_settings()
+    live = purge(indexes.published_home(settings, name))
+    if (scratch := settings.state_dir / "scratch").is_dir():
+        sweep(scratch)
+    quarantine = quarantine_of(settings, name)
+    if held := quarantine.held():
+        rows = indexes.build_source(settings, name).snapshot().hashes()
+        quarantine.resolve(held.keys() - rows.keys())
+    quarantine.clean()
+    if as_json:
+        print(json_module.dumps(_form(Kept(live.generation, True, live))))
+        return
+    print(f"{name}: generation {live.generation} is all that is left, with {live.documents} "
+          f"documents; rows in quarantine: {len(quarantine.held())}")  # fmt: skip
 
 
 def run_verify(name: str, as_json: bool) -> None:

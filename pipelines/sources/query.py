@@ -1,7 +1,6 @@
 """SQL that answers the same for the same tables, and a DuckDB that reads nothing else."""
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pipelines.errors import BadQuery, UntrackableQuery
+from pipelines.sources.scratch import scratch_folder
 
 # One thread reads rows in the order of the files, so that what depends on it (first, list, ties)
 # is the same in every sync; embedding what comes out takes far longer.
@@ -50,12 +50,12 @@ def locked_duckdb(
     system's place.
     """
     with (
-        tempfile.TemporaryDirectory(dir=scratch) as folder,
+        scratch_folder(scratch) as folder,
         duckdb.connect(":memory:") as connection,
     ):
         connection.execute(_SETTINGS)
         connection.execute("SET memory_limit = $size", {"size": _MEMORY})
-        connection.execute("SET temp_directory = $folder", {"folder": folder})
+        connection.execute("SET temp_directory = $folder", {"folder": str(folder)})
         connection.execute(_LOCK)
         for name, dataset in tables.items():
             connection.register(name, dataset)

@@ -95,6 +95,23 @@ def test_an_index_shows_its_generations_and_goes_back_to_one(synced_workspace):
     assert (refused.returncode, "no generation 99 of 'docs'" in refused.stderr) == (1, True)
 
 
+def test_after_a_purge_no_file_holds_the_text_of_a_deleted_row(synced_workspace):
+    run, state = synced_workspace.run, synced_workspace.folder / ".headrace" / "indexes"
+    text = synced_workspace.rows["csv"].split(".")[0].encode()
+
+    def holders():
+        return [path for path in state.rglob("*") if path.is_file() and text in path.read_bytes()]
+
+    DeltaTable(synced_workspace.table).delete("id = 'csv'")
+    assert run("index", "sync", "docs").returncode == 0
+    assert holders()
+    purged = json.loads(run("index", "purge", "docs", "--json").stdout)
+    assert (purged["live"], purged["documents"], holders()) == (True, 2, [])
+    assert len(json.loads(run("index", "history", "docs", "--json").stdout)) == 1
+    again = run("index", "purge", "docs")
+    assert (again.returncode, "with 2 documents" in again.stdout) == (0, True), again.stderr
+
+
 def test_an_index_is_created_empty_filled_paged_through_and_counted(workspace):
     run = workspace.run
     created = run("index", "create", "docs")
