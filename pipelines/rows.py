@@ -25,11 +25,8 @@ def passages_of(
     """
     _check_readable(batch, mapping.key)
     cut = _whole if mapping.vector else chunk
-    texts = (
-        plain_text(text or "", mapping.text_format)
-        for text in batch.column(mapping.text).to_pylist()
-    )
-    pieces = [cut(text) for text in texts]
+    texts = batch.column(mapping.text).to_pylist()
+    pieces = [cut(plain_text(text or "", mapping.text_format)) for text in texts]
     counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
     owners = np.repeat(np.arange(len(pieces)), counts)
     flat = [piece for some in pieces for piece in some]

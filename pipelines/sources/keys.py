@@ -12,7 +12,7 @@ from pipelines.sources.protocol import ColumnMapping
 def collect_hashes(
     batches: Iterable[pa.RecordBatch], mapping: ColumnMapping, table: object
 ) -> dict[str, str]:
-    """Key to content hash of all these rows. Raises BadKeys for null, duplicate or unreadable keys."""
+    """Key to content hash of all these rows. Raises BadKeys: null, duplicate, not UTF-8."""
     found: dict[str, str] = {}
     for batch in batches:
         keys = batch.column(mapping.key)

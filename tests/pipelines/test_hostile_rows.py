@@ -64,7 +64,7 @@ def test_a_row_that_no_search_could_show_is_set_aside_and_its_commit_is_searchab
 def test_without_a_quarantine_such_a_row_is_named_and_the_old_generation_stays(world, odd, reason):
     before = world.index.version()
     world.append(odd)
-    with pytest.raises(BadRow, match="document 'odd': column '(groups|title|updated_at)'"):
+    with pytest.raises(BadRow, match=r"document 'odd': column '(groups|title|updated_at)'"):
         world.sync()
     assert world.index.version() == before
 

@@ -29,7 +29,7 @@ def test_a_commit_that_does_not_say_what_it_did_is_followed(world):
 
 def test_an_empty_commit_file_is_refused_by_name(world):
     world.commit_file(1).touch()
-    with pytest.raises(SourceUnreadable, match="commit 1 of table .* is an empty file"):
+    with pytest.raises(SourceUnreadable, match=r"commit 1 of table .* is an empty file"):
         world.sync()
 
 
