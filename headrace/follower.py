@@ -49,10 +49,18 @@ class FollowedIndex:
                 if self.problem() is None:
                     self.lag = self._source.lag(self.index.version().source)
                 self._complaint = ""
-            except (VectorIndexError, PipelineError) as exc:
-                # The generation in hand keeps serving; said once, not twice a second.
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as exc:  # noqa: BLE001 - native code panics past Exception, and
+                # a follower that died would serve an old generation for ever. The one in hand
+                # keeps serving; said once, not twice a second.
                 self.lag = None
                 if str(exc) != self._complaint:
                     self._complaint = str(exc)
-                    _log.warning("cannot follow index: %s", exc)
+                    _log.warning("cannot follow index: %s", exc, exc_info=_unknown(exc))
             self._stopping.wait(_POLL_S)
+
+
+def _unknown(exc: BaseException) -> BaseException | None:
+    """The error, where its own message is not enough: one that no room of ours raised."""
+    return None if isinstance(exc, (VectorIndexError, PipelineError)) else exc

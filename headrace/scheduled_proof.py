@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pipelines.errors import IndexBehind, PipelineError
+from pipelines.errors import IndexBehind
 from pipelines.proof import Proof
-from vector_index.errors import VectorIndexError
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +61,9 @@ class ScheduledProof:
         except IndexBehind as exc:
             _log.info("proof_put_off index=%s reason=%s", self._name, exc)
             return False
-        except (PipelineError, VectorIndexError) as exc:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - or proofs would end without a word
             _log.warning("proof_failed index=%s reason=%s", self._name, exc)
             return True
         drift = proof.drift

@@ -122,8 +122,10 @@ class Watcher:
                 self._sync()
         except SyncStopped:
             return 0.0
-        except Exception as exc:  # noqa: BLE001 - a watcher that died would look like a quiet table
-            return self._failed(exc)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - native code panics past Exception, and a
+            return self._failed(exc)  # watcher that died would look like a quiet table
         if self._state.failures:
             self._change(phase="idle", failures=0)
         return self._options.poll_s
@@ -151,7 +153,7 @@ class Watcher:
             raise SyncStopped("the watcher was stopped before this sync had published")
         self._state = replace(self._state, pending_rows=total - done)
 
-    def _failed(self, exc: Exception) -> float:
+    def _failed(self, exc: BaseException) -> float:
         failures, options = self._state.failures + 1, self._options
         longest = min(options.last_pause_s, options.first_pause_s * 2.0 ** min(failures - 1, 30))
         pause = longest * random.uniform(0.5, 1.0)
@@ -175,7 +177,7 @@ class Watcher:
             self._on_change(state)
 
 
-def _unknown(exc: Exception) -> Exception | None:
+def _unknown(exc: BaseException) -> BaseException | None:
     """The error, where its own message is not enough: one that no room of ours raised."""
     is_ours = type(exc).__module__.split(".")[0] in ("pipelines", "vector_index", "llm_endpoint")
     return None if is_ours else exc

@@ -116,6 +116,27 @@ def test_an_error_that_nobody_named_does_not_end_the_watch(tmp_path, watch):
     assert told == ["another process is syncing", "ZeroDivisionError"]
 
 
+class Panic(BaseException):
+    """As Rust extensions raise it: no Exception."""
+
+
+def test_a_panic_of_native_code_does_not_end_the_watch(tmp_path, watch):
+    world = World(tmp_path)
+    panics = [Panic("called `Option::unwrap()` on a `None` value")]
+    real = world.source.version
+
+    def version():
+        if panics:
+            raise panics.pop()
+        return real()
+
+    world.source.version = version
+    watched = watch(world)
+    watched.wait_indexed(0)
+    assert "unwrap" in watched.watcher.state().last_error
+    world.check()
+
+
 def test_pauses_grow_to_a_bound_and_differ(tmp_path):
     world = World(tmp_path)
     watched = Watched(world, options=replace(QUICK, first_pause_s=1.0, last_pause_s=8.0))
