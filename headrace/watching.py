@@ -1,6 +1,7 @@
 """Watchers out of settings, and what they last said of themselves, kept beside the index."""
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from pipelines.lineage_sender import LineageSender
 from pipelines.sync import SyncReport
 from pipelines.watch import SyncState, Watcher
 from vector_index.protocol import SyncedIndex
+
+_log = logging.getLogger(__name__)
+
+# Padded to one block of the disk, so that another state fits where this one is.
+_FILE_BYTES = 4096
+_ERROR_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +81,31 @@ def _write(file: Path, state: SyncState) -> None:
         "pid": os.getpid(),
         "phase": state.phase,
         "failures": state.failures,
-        "last_error": state.last_error,
+        "last_error": state.last_error and state.last_error[:_ERROR_CHARACTERS],
         "last_error_at": state.last_error_at and state.last_error_at.isoformat(),
         "rows_per_s": state.rows_per_s,
         "duration_s": state.duration_s,
     }
+    content = json.dumps(form, ensure_ascii=False).encode("utf-8", "replace").ljust(_FILE_BYTES)
+    draft = file.with_suffix(f".{os.getpid()}")
     # Replaced whole, so that nobody reads half of it; lost in a crash of the machine, no harm is
-    # done. A full disk must not end the watch: what it says of itself is worth less than the sync.
+    # done.
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(form), encoding="utf-8")
+        draft.write_bytes(content)
         draft.replace(file)
     except OSError:
-        return
+        _write_in_place(file, draft, content)
+
+
+def _write_in_place(file: Path, draft: Path, content: bytes) -> None:
+    """A full disk takes no new file, and that is what has to be said: the old one has the room."""
+    try:
+        draft.unlink(missing_ok=True)
+        with file.open("r+b", buffering=0) as held:
+            held.write(content)
+    except OSError as exc:  # must not end the watch: the sync is worth more than this
+        _log.warning("watch_state_not_written file=%s reason=%s", file, exc)
 
 
 def _file(settings: Settings, name: str) -> Path:

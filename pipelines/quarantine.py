@@ -24,6 +24,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pipelines.errors import QuarantineFailed
 from pipelines.reasons import Reason
 from pipelines.shown import as_text, shown_row
+from pipelines.sources.messages import in_one_line
 
 _log = logging.getLogger(__name__)
 
@@ -237,11 +238,9 @@ class Quarantine:
                 raise self._failed("written", exc) from exc
 
     def _failed(self, done: str, exc: Exception) -> QuarantineFailed:
-        # deltalake adds a stack of its own after the first line.
-        reason = next(iter(str(exc).splitlines()), type(exc).__name__).strip()
         return QuarantineFailed(
-            f"the quarantine {self._folder} cannot be {done}: {reason}; free the disk or mend the "
-            f"folder; with the folder removed every row in it is tried again"
+            f"the quarantine {self._folder} cannot be {done}: {in_one_line(exc)}; free the disk or "
+            f"mend the folder; with the folder removed every row in it is tried again"
         )
 
 

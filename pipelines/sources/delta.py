@@ -16,11 +16,11 @@ from pipelines.sources.delta_log import Commit, DeltaLog, Mark
 from pipelines.sources.delta_snapshot import (
     DeltaSnapshot,
     check_readable,
-    first_line,
     newest_commit,
     translated,
     unreadable,
 )
+from pipelines.sources.messages import in_one_line
 from pipelines.sources.protocol import ChangedKeys, ColumnMapping, Doubt, Snapshot
 from vector_index.passages import Lag, MetadataType, SourceVersion
 
@@ -143,7 +143,7 @@ class DeltaSource:
                 keys.update(batch.column(batch.schema.get_field_index(key)).to_pylist())
         except Exception as exc:  # noqa: BLE001 - deltalake raises a plain Exception after a vacuum
             return Doubt(
-                f"the feed of versions {first} to {last} cannot be read: {first_line(exc)}"
+                f"the feed of versions {first} to {last} cannot be read: {in_one_line(exc)}"
             )
         if None in keys:
             return Doubt(f"the feed of versions {first} to {last} has a null key")
@@ -178,7 +178,7 @@ class DeltaSource:
             return DeltaTable(str(self.path), storage_options=self._options or None)
         except TableNotFoundError as exc:
             raise TableNotFound(
-                f"no Delta table at {self.path}; check the index's source.path ({first_line(exc)})"
+                f"no Delta table at {self.path}; check the index's source.path ({in_one_line(exc)})"
             ) from exc
         except DeltaError as exc:
             raise unreadable(self.path, exc) from exc

@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError
 from pipelines.errors import SourceUnreadable, TableNotSupported
 from pipelines.sources.delta_log import Commit, DeltaLog
 from pipelines.sources.keys import collect_hashes
+from pipelines.sources.messages import in_one_line
 from pipelines.sources.protocol import ColumnMapping
 from vector_index.passages import SourceVersion
 
@@ -122,7 +123,7 @@ def translated(table: object) -> Iterator[None]:
         yield
     except DeltaProtocolError as exc:
         raise TableNotSupported(
-            f"table {table} cannot be read: {first_line(exc)}; rewrite it without that feature "
+            f"table {table} cannot be read: {in_one_line(exc)}; rewrite it without that feature "
             f"(deletion vectors: set delta.enableDeletionVectors to false, then REORG TABLE "
             f"APPLY (PURGE))"
         ) from exc
@@ -132,15 +133,10 @@ def translated(table: object) -> Iterator[None]:
 
 def unreadable(table: object, exc: Exception) -> SourceUnreadable:
     """The named error of a table that cannot be read."""
-    text = first_line(exc)
+    text = in_one_line(exc)
     if any(word in text for word in ("Column mapping", "nsupported", "not supported")):
         return TableNotSupported(f"table {table} cannot be read: {text}")
     return SourceUnreadable(f"table {table} cannot be read: {text}")
-
-
-def first_line(exc: Exception) -> str:
-    """The first line: deltalake adds a stack of its own."""
-    return next(iter(str(exc).splitlines()), type(exc).__name__)
 
 
 def _bounds(group: pa_dataset.RowGroupInfo, key: str) -> tuple[str, str] | None:

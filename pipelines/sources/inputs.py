@@ -1,6 +1,5 @@
 """The tables a query reads: Delta or Parquet, each pinned at one state."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pipelines.errors import (
 from pipelines.sources.delta_log import DeltaLog
 from pipelines.sources.delta_snapshot import check_readable, newest_commit
 from pipelines.sources.listing import Listing, ParquetFolder
+from pipelines.sources.messages import in_one_line
 from pipelines.sources.objects import ObjectFiles
 
 _VIEWS = {
@@ -32,7 +32,6 @@ _VIEWS = {
     pa.binary(): pa.binary_view(),
     pa.large_binary(): pa.binary_view(),
 }
-_COLOURS = re.compile("\x1b\\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +145,10 @@ def _translated(location: str) -> Iterator[None]:
     try:
         yield
     except DeltaProtocolError as exc:
-        raise TableNotSupported(f"{location} cannot be read: {_line(exc)}") from exc
+        raise TableNotSupported(f"{location} cannot be read: {in_one_line(exc)}") from exc
     except DeltaError as exc:
         if "not found" in str(exc).lower() or "no files in log" in str(exc).lower():
             raise TableNotFound(f"no table at {location}; check the index's source") from exc
-        raise SourceUnreadable(f"{location} cannot be read: {_line(exc)}") from exc
+        raise SourceUnreadable(f"{location} cannot be read: {in_one_line(exc)}") from exc
     except OSError as exc:
-        raise SourceUnreadable(f"{location} cannot be read: {_line(exc)}") from exc
-
-
-def _line(exc: Exception) -> str:
-    """In one line, and without the colours that deltalake gives its errors."""
-    return " ".join(_COLOURS.sub("", str(exc)).split())[:300]
+        raise SourceUnreadable(f"{location} cannot be read: {in_one_line(exc)}") from exc
