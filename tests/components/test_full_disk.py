@@ -101,10 +101,11 @@ class Served:
 
     def status(self) -> dict[str, Any]:
         """As an operator asks beside the server."""
-        enter = ["nsenter", "--target", str(self.process.pid), "--user", "--mount",
-                 "--preserve-credentials", "sh", "-c", 'cd "$0" && exec "$@"', str(self.folder)]  # fmt: skip
+        inside = ["nsenter", "--target", str(self.process.pid), "--user", "--mount"]
+        status = [sys.executable, "-m", "headrace", "index", "status", "docs", "--json"]
+        there = ["--preserve-credentials", "sh", "-c", 'cd "$0" && exec "$@"', str(self.folder)]
         asked = subprocess.run(
-            [*enter, sys.executable, "-m", "headrace", "index", "status", "docs", "--json"],
+            [*inside, *there, *status],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120,
             check=False,
         )  # fmt: skip

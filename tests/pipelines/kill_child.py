@@ -13,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from worlds import World
+from worlds import AsideWorld
 
 import pipelines.parts
 import pipelines.sync
@@ -21,7 +21,7 @@ from vector_index.errors import IndexBusy
 
 
 def live(folder):
-    world = World(folder, keys=None)
+    world = AsideWorld(folder, keys=None)
     world.open()
     file = os.open(folder / "acknowledged", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     while True:

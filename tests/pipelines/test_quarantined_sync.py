@@ -2,7 +2,7 @@
 
 import pytest
 from deltalake import DeltaTable
-from worlds import FEED, CountingEmbedder, World, rows
+from worlds import FEED, AsideWorld, rows
 
 from pipelines import sync as sync_module
 from pipelines.proof import prove
@@ -11,41 +11,14 @@ from pipelines.quarantine import Quarantine
 from pipelines.reapply import applier
 from pipelines.retry import retry
 from pipelines.setting_aside import Rules, SettingAside
-from pipelines.sync import rebuild, sync
-
-
-class Fussy(CountingEmbedder):
-    """Cannot take a text that says poison, until it is cured."""
-
-    is_cured = False
-
-    def embed_passages(self, texts, *, on_progress=None):
-        if not self.is_cured and any("poison" in text for text in texts):
-            raise RuntimeError("no vector for poison")
-        return super().embed_passages(texts, on_progress=on_progress)
-
-
-class Aside(World):
-    """A world whose syncs set rows aside."""
-
-    def __init__(self, folder, **options):
-        super().__init__(folder, embedder=Fussy(), **options)
-        self.quarantine = Quarantine(folder / "quarantine")
-        self.rules = Rules()
-
-    def sync(self, retried=frozenset()):
-        aside = SettingAside(self.quarantine, "id", "body", self.rules, retried)
-        return sync(self.source, self.index, self.embedder, self.chunk, aside=aside)
-
-    def held(self):
-        return {row.key: row.reason for row in self.quarantine.open()}
+from pipelines.sync import rebuild
 
 
 @pytest.fixture(params=["whole", "parts"])
 def world(tmp_path, request, monkeypatch):
     if request.param == "parts":
         monkeypatch.setattr(sync_module, "LARGE_DOCUMENTS", 0)
-    return Aside(tmp_path)
+    return AsideWorld(tmp_path)
 
 
 def test_a_poison_row_is_set_aside_and_the_rest_of_the_commit_is_searchable(world):

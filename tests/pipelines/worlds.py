@@ -10,6 +10,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from llm_endpoint.embedding.hashing import HashingEmbedder
 from pipelines.chunking import token_chunker
+from pipelines.quarantine import Quarantine
+from pipelines.setting_aside import Rules, SettingAside
 from pipelines.sources import ColumnMapping, DeltaSource
 from pipelines.sync import sync
 from vector_index.local import LocalIndex
@@ -145,6 +147,11 @@ class World:
                 )  # fmt: skip
         return found
 
+    def keys(self, version=None):
+        """Of all rows that are to be indexed."""
+        table = DeltaTable(str(self.table), version=version)
+        return table.to_pyarrow_table(columns=["id"])["id"].to_pylist()
+
     def indexed(self):
         """The same of the index, page by page."""
         found, after = {}, None
@@ -178,7 +185,55 @@ class World:
         }  # fmt: skip
         assert self.searched("ann") == visible
         assert self.searched("full_text") == {key for key in visible if "words" in expected[key][1]}
-        documents = self.delta.to_pyarrow_table(columns=["id"])["id"].to_pylist()
-        assert sorted(self.index.documents()) == sorted(documents)
+        assert sorted(self.index.documents()) == sorted(self.keys())
         assert self.index.version().source == self.source.version()
         assert self.index.version().source.version == self.delta.version()
+
+
+class Fussy(CountingEmbedder):
+    """Cannot take a text that says poison, until it is cured."""
+
+    is_cured = False
+
+    def embed_passages(self, texts, *, on_progress=None):
+        if not self.is_cured and any("poison" in text for text in texts):
+            raise RuntimeError("no vector for poison")
+        return super().embed_passages(texts, on_progress=on_progress)
+
+
+class AsideWorld(World):
+    """A world whose syncs set aside the rows that say poison."""
+
+    def __init__(self, folder, **options):
+        self.quarantine = Quarantine(folder / "quarantine")
+        self.rules = Rules()
+        super().__init__(folder, embedder=Fussy(), **options)
+
+    def sync(self, retried=frozenset()):
+        aside = SettingAside(self.quarantine, "id", "body", self.rules, retried)
+        return sync(self.source, self.index, self.embedder, self.chunk, aside=aside)
+
+    def held(self):
+        return {row.key: row.reason for row in self.quarantine.open()}
+
+    def poisoned(self, version=None):
+        """The keys of the rows that cannot be indexed."""
+        if self.embedder.is_cured:
+            return set()
+        table = DeltaTable(str(self.table), version=version)
+        bodies = table.to_pyarrow_table(columns=["id", "body"]).to_pylist()
+        return {one["id"] for one in bodies if "poison" in (one["body"] or "")}
+
+    def keys(self, version=None):
+        poisoned = self.poisoned(version)
+        return [key for key in super().keys(version) if key not in poisoned]
+
+    def expected(self, version=None):
+        poisoned = self.poisoned(version)
+        found = super().expected(version)
+        return {place: one for place, one in found.items() if place[0] not in poisoned}
+
+    def check(self):
+        """As `World.check`, and the quarantine holds what is poisoned, no more and no less."""
+        super().check()
+        assert self.held().keys() == self.poisoned()
