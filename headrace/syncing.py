@@ -1,5 +1,7 @@
 """One sync of an index out of settings: what it reads, what it sets aside, whom it tells."""
 
+import logging
+
 import pyarrow as pa
 
 from headrace import indexes
@@ -7,6 +9,7 @@ from headrace.index_settings import LineageSection
 from headrace.quarantines import quarantine_of
 from headrace.settings import Settings
 from llm_endpoint.embedding.protocol import Embedder
+from pipelines.errors import PipelineError
 from pipelines.lineage import IndexMade, SyncRun, TableRead
 from pipelines.lineage_sender import Deliver, LineageSender, to_file, to_http
 from pipelines.parts import Progress
@@ -14,8 +17,11 @@ from pipelines.quality import QualityCheck, parse_checks
 from pipelines.setting_aside import Rules, SettingAside
 from pipelines.sources import TableSource
 from pipelines.sync import SyncReport, sync
+from vector_index.errors import VectorIndexError
 from vector_index.passages import ARROW_TYPES, MetadataType
 from vector_index.protocol import SyncedIndex
+
+_log = logging.getLogger(__name__)
 
 
 def setting_aside(
@@ -58,7 +64,11 @@ def run_sync(
             run.fail(exc)
         raise
     if run is not None:
-        run.complete(*_told(settings, name, source, index, report))
+        try:
+            run.complete(*_told(settings, name, source, index, report))
+        except (PipelineError, VectorIndexError) as exc:
+            # The table may be gone by now; the sync has published all the same.
+            _log.warning("lineage_untold index=%s reason=%s", name, exc)
     return report
 
 

@@ -7,7 +7,7 @@ it after the generation with it is: whoever is killed in between, no row is in n
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,9 @@ from pipelines.quality import QualityCheck
 from pipelines.quarantine import Quarantine, Rejection
 from pipelines.sifting import Refused, sift
 from vector_index.passages import SourceVersion
+
+# A rule may refuse every row of a large table: past these, key and reason are kept, not content.
+_SHOWN_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class SettingAside:
         )
         self.warnings += found.warnings
         for refused in found.refused:
-            self._rejected[refused.key] = refused
+            self._reject(refused)
         return found.good
 
     def embed(
@@ -87,7 +90,8 @@ class SettingAside:
 
     def reject(self, key: str, failure: Failure, text: str) -> None:
         """Sets a document aside for a text that has no vector; the first one of it counts."""
-        self._rejected.setdefault(key, Refused(key, failure.reason, failure.detail, text))
+        if key not in self._rejected:
+            self._reject(Refused(key, failure.reason, failure.detail, text))
 
     def before_publish(self, hashes: Mapping[str, str], version: SourceVersion) -> None:
         """Puts the rejected rows into quarantine. Raises QuarantineFailed: then do not publish."""
@@ -114,3 +118,7 @@ class SettingAside:
         done = {*written, *removed} - self._rejected.keys()
         if closed := done & self._held.keys():
             self.quarantine.resolve(closed)
+
+    def _reject(self, refused: Refused) -> None:
+        is_shown = len(self._rejected) < _SHOWN_ROWS
+        self._rejected[refused.key] = refused if is_shown else replace(refused, row=None)

@@ -100,6 +100,17 @@ def test_rules_set_rows_aside_too_long_or_not_as_declared(world):
     assert len(world.index.documents()) == 20
 
 
+def test_of_very_many_bad_rows_the_first_are_kept_with_their_content(world, monkeypatch):
+    """A rule that refuses a whole table is not to hold that table in memory."""
+    monkeypatch.setattr("pipelines.setting_aside._SHOWN_ROWS", 3)
+    world.rules = Rules(max_bytes=10)
+    report = world.sync()
+    assert (report.changed, report.quarantined) == (0, 20)
+    found = world.quarantine.open()
+    assert len([row for row in found if row.row is not None]) == 3
+    assert {(row.reason, row.row_hash is None) for row in found} == {("too_long", False)}
+
+
 def test_a_rebuild_sets_rows_aside_too_and_tries_all_of_them_again(world):
     world.append(rows(["bad"], body="poison"))
     world.sync()
