@@ -48,6 +48,22 @@ class SourceSettings(Section):
         return self
 
 
+class DocumentSection(Section):
+    """Documents such as PDFs instead of a text column; needs the extra `documents`.
+
+    column: of the documents themselves, or, where a folder is given, of their paths below it.
+    folder: a path or URL; options: for a URL, as deltalake takes them. look_every_s: how often it
+    is listed for changed files. timeout_s, memory_mb: what parsing one document may take.
+    """
+
+    column: str
+    folder: Location | None = None
+    options: dict[str, SecretStr] = Field(default_factory=dict)
+    look_every_s: float = Field(10.0, ge=0)
+    timeout_s: float = Field(60.0, gt=0)
+    memory_mb: int = Field(4096, ge=256)
+
+
 class MilvusSection(Section):
     """A Milvus server that keeps an index, or a file ending in .db that milvus-lite keeps it in."""
 
@@ -65,6 +81,7 @@ class IndexSection(Section):
     milvus: where the index is kept instead of in the state folder.
     vector: a column of float lists, used in place of the embedder for documents.
     text_format: how `text` is written; HTML and Markdown are indexed as the text they show.
+    document: where the text is in documents; in place of `text`.
     verify_every_s: how often `headrace serve` proves the index against its table; None for never.
     quality: rules for rows, see docs/sync.md; max_text_bytes: of one row.
     sync: whether `headrace serve` syncs new commits itself, or leaves that to whoever calls sync.
@@ -74,7 +91,8 @@ class IndexSection(Section):
     embedder: str
     key: str
     title: str
-    text: str
+    text: str | None = None
+    document: DocumentSection | None = None
     metadata: tuple[str, ...] = ()
     tenant: str | None = None
     groups: str | None = None
@@ -91,6 +109,21 @@ class IndexSection(Section):
     max_text_bytes: int = Field(10_000_000, ge=1)
     sync: Literal["watch", "manual"] = "manual"
     verify_every_s: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _has_one_text(self) -> "IndexSection":
+        if (self.text is None) == (self.document is None):
+            raise ValueError("give either text, a column, or document")
+        if self.document is not None and self.text_format != "plain":
+            raise ValueError("text_format goes with text; what a document is, its content tells")
+        return self
+
+    @property
+    def text_column(self) -> str:
+        """The column that passages are cut from."""
+        column = self.text if self.document is None else self.document.column
+        assert column is not None
+        return column
 
 
 class GpuSection(Section):

@@ -1,13 +1,21 @@
 """Indexes out of settings: where each is kept, what it is made of, and the table behind it."""
 
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
-from headrace.index_settings import IndexSection
+from pydantic import SecretStr
+
+from headrace.index_settings import DocumentSection, IndexSection
 from headrace.settings import Settings, section_named
 from headrace.settings_file import InvalidSettings
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker, token_chunker
 from pipelines.sources import ColumnMapping, DeltaSource, TableSource
+from pipelines.sources.document_folder import DocumentFolder
+from pipelines.sources.document_source import DocumentSource
+from pipelines.sources.documents import ParserLimits
+from pipelines.sources.protocol import TextFrom
 from pipelines.sources.text import text_recipe
 from vector_index.errors import NeverPublished
 from vector_index.generation import published, read_current
@@ -26,33 +34,17 @@ def index_section(settings: Settings, name: str) -> IndexSection:
 
 
 def build_source(settings: Settings, index: str) -> TableSource:
-    """The table behind an index."""
+    """The table behind an index, and the documents that it names."""
     section = index_section(settings, index)
-    mapping = ColumnMapping(
-        key=section.key,
-        title=section.title,
-        text=section.text,
-        metadata=section.metadata,
-        tenant=section.tenant,
-        groups=section.groups,
-        updated_at=section.updated_at,
-        vector=section.vector,
-        text_format=section.text_format,
+    table = _build_table(settings, section)
+    if section.document is None:
+        return table
+    memory_bytes = section.document.memory_mb * 1_000_000
+    return DocumentSource(
+        table,
+        folder=_folder(section.document),
+        limits=ParserLimits(section.document.timeout_s, memory_bytes),
     )
-    source = section.source
-    options = {name: value.get_secret_value() for name, value in source.options.items()}
-    if source.sql is not None:
-        from pipelines.sources.sql import SqlSource
-
-        scratch = settings.state_dir / "scratch"
-        scratch.mkdir(parents=True, exist_ok=True)
-        return SqlSource(source.sql, source.tables, mapping, options=options, scratch=scratch)
-    assert source.path is not None
-    if source.format == "parquet":
-        from pipelines.sources.parquet import ParquetSource
-
-        return ParquetSource(source.path, mapping, options=options)
-    return DeltaSource(source.path, mapping, storage_options=options or None)
 
 
 def build_chunker(settings: Settings, index: str, embedder: Embedder) -> Chunker:
@@ -155,6 +147,60 @@ def open_gpus(settings: Settings) -> dict[int, Device]:
     }
 
 
+def _build_table(settings: Settings, section: IndexSection) -> TableSource:
+    mapping = ColumnMapping(
+        key=section.key,
+        title=section.title,
+        text=section.text_column,
+        metadata=section.metadata,
+        tenant=section.tenant,
+        groups=section.groups,
+        updated_at=section.updated_at,
+        vector=section.vector,
+        text_format=section.text_format,
+        text_from=_text_from(section),
+    )
+    source = section.source
+    options = _revealed(source.options)
+    if source.sql is not None:
+        from pipelines.sources.sql import SqlSource
+
+        scratch = settings.state_dir / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return SqlSource(source.sql, source.tables, mapping, options=options, scratch=scratch)
+    assert source.path is not None
+    if source.format == "parquet":
+        from pipelines.sources.parquet import ParquetSource
+
+        return ParquetSource(source.path, mapping, options=options)
+    return DeltaSource(source.path, mapping, storage_options=options or None)
+
+
+def _text_from(section: IndexSection) -> TextFrom:
+    if section.document is None:
+        return "text"
+    return "bytes" if section.document.folder is None else "paths"
+
+
+def _folder(section: DocumentSection) -> DocumentFolder | None:
+    if section.folder is None:
+        return None
+    options = tuple(sorted(_revealed(section.options).items()))
+    return _shared_folder(section.folder, options, section.look_every_s)
+
+
+@lru_cache(maxsize=64)
+def _shared_folder(
+    location: str, options: tuple[tuple[str, str], ...], look_every_s: float
+) -> DocumentFolder:
+    """One for all that read a folder in this process: they see the same listing, made once."""
+    return DocumentFolder(location, dict(options), look_every_s=look_every_s)
+
+
+def _revealed(options: Mapping[str, SecretStr]) -> dict[str, str]:
+    return {name: value.get_secret_value() for name, value in options.items()}
+
+
 def _open(settings: Settings, name: str, made: IndexSettings, place: Placing | None) -> SyncedIndex:
     section = index_section(settings, name)
     if section.milvus is not None:
@@ -185,7 +231,10 @@ def _index_settings(
         name=name,
         kind=section.kind,
         embedder=EmbedderIdentity(info.id, info.weights_sha256, info.dim),
-        chunking={"max_tokens": section.max_tokens, **text_recipe(section.text_format)},
+        chunking={
+            "max_tokens": section.max_tokens,
+            **text_recipe(section.text_format, _text_from(section)),
+        },
         metadata_columns=columns,
         has_tenant=section.tenant is not None,
         has_groups=section.groups is not None,

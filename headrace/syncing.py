@@ -27,7 +27,9 @@ def setting_aside(
     if section.quality:
         checks = parse_checks(section.quality, _schema(indexes.build_source(settings, name)))
     rules = Rules(checks, max_bytes=section.max_text_bytes)
-    return SettingAside(quarantine_of(settings, name), section.key, section.text, rules, retried)
+    return SettingAside(
+        quarantine_of(settings, name), section.key, section.text_column, rules, retried
+    )
 
 
 def run_sync(

@@ -14,7 +14,9 @@ PipelineError
 ├── BadVectors             a precomputed vector is missing, of another dimension or not finite
 ├── SyncStopped            a sync was told to stop; nothing of it was published
 ├── MissingExtra           a part that is installed separately is not installed
-├── DocumentUnreadable     a document could not be parsed: damaged, too slow, or it broke the parser
+├── DocumentUnreadable     a document could not be parsed: damaged, or it broke the parser
+│   ├── DocumentTooSlow    parsing it took longer than is allowed
+│   └── PathRefused        its path leads out of the folder, or to no file
 ├── IndexBehind            index and table cannot be compared at one version
 ├── IndexDrifted           the index differs from its table where it should not
 ├── BadCheck               a quality check that cannot be made as it is declared
@@ -86,6 +88,14 @@ class MissingExtra(PipelineError):
 
 class DocumentUnreadable(PipelineError):
     """One document could not be turned into text; the others are not affected."""
+
+
+class DocumentTooSlow(DocumentUnreadable):
+    """Parsing a document took longer than is allowed, and was ended."""
+
+
+class PathRefused(DocumentUnreadable):
+    """A document's path leads out of the folder that it has to be below, or to no file."""
 
 
 class IndexBehind(PipelineError):

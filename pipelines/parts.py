@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker
-from pipelines.errors import BadVectors
+from pipelines.errors import BadVectors, DocumentTooSlow, DocumentUnreadable, PathRefused
 from pipelines.isolation import Failure
 from pipelines.reasons import Reason
 from pipelines.rows import passages_of
 from pipelines.setting_aside import SettingAside
+from pipelines.sources.document_source import DocumentSnapshot
 from pipelines.sources.protocol import Snapshot
 from pipelines.sources.vectors import vectors_of
 from vector_index.held import joined, without
@@ -27,6 +28,12 @@ Progress = Callable[[int, int], None]
 VectorsOf = Callable[[Collection[str], Collection[str]], Mapping[str, NDArray[np.float32]]]
 """Stored vectors of these texts, by text hash, looked for at least among these documents."""
 
+# The first that fits counts.
+_REASONS: tuple[tuple[type[DocumentUnreadable], Reason], ...] = (
+    (PathRefused, Reason.BAD_PATH),
+    (DocumentTooSlow, Reason.PARSER_TIMEOUT),
+    (DocumentUnreadable, Reason.PARSER_FAILED),
+)
 # Documents cut and embedded at a time, and passages handed on at a time.
 _BATCH_DOCUMENTS = 1024
 PART_PASSAGES = 65_536
@@ -98,6 +105,7 @@ class Work:
 
     def _delta(self, batch: pa.RecordBatch) -> IndexDelta:
         self.done += batch.num_rows
+        batch = self._parsed(batch)
         batch = batch if self.aside is None else self.aside.sift(batch)
         mapping = self.snapshot.mapping
         given = None
@@ -111,6 +119,18 @@ class Work:
         self.passages += delta.passages.num_rows
         self._report(0)
         return delta
+
+    def _parsed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows with their text, where it is in documents; without those that have none."""
+        if not isinstance(self.snapshot, DocumentSnapshot):
+            return batch
+        batch, unparsed = self.snapshot.parsed(batch)
+        for place, one in enumerate(unparsed):
+            if self.aside is None:
+                raise one.error
+            reason = next(r for kind, r in _REASONS if isinstance(one.error, kind))
+            self.aside.reject(one.key, Failure(place, reason, str(one.error)), one.shown)
+        return batch
 
     def _given_vectors(
         self, batch: pa.RecordBatch, column: str

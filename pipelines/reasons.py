@@ -8,6 +8,7 @@ class Reason(StrEnum):
 
     BAD_ENCODING = "bad_encoding"
     BAD_KEY = "bad_key"
+    BAD_PATH = "bad_path"
     BAD_VECTOR = "bad_vector"
     TOO_LONG = "too_long"
     EMBEDDER_FAILED = "embedder_failed"
