@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.errors import PathRefused
-from pipelines.sources.files import StoredFile
+from pipelines.sources.files import FileStore, StoredFile
 from pipelines.sources.location import open_files
 
 _MAX_FILE_BYTES = 256_000_000
@@ -45,6 +45,7 @@ class DocumentFolder:
         self._look_every_s = look_every_s
         self._lock = threading.Lock()
         self._listed: tuple[float, FolderListing] | None = None
+        self._opened: FileStore | None = None
 
     def listing(self, *, is_fresh: bool = False) -> FolderListing:
         """The files there are. Raises TableNotFound for no folder, SourceUnreadable."""
@@ -85,7 +86,7 @@ class DocumentFolder:
         try:
             if self._root is not None:
                 return (self._root / name).read_bytes()
-            with open_files(self.location, self._options).open(name) as handle:
+            with self._store().open(name) as handle:
                 return bytes(handle.read())
         except OSError as exc:
             raise PathRefused(f"{path!r} cannot be read: {exc}") from exc
@@ -106,8 +107,13 @@ class DocumentFolder:
     def _outside(self, path: str) -> PathRefused:
         return PathRefused(f"path {path!r} leads out of {self.location}")
 
+    def _store(self) -> FileStore:
+        if self._opened is None:
+            self._opened = open_files(self.location, self._options)
+        return self._opened
+
     def _list(self) -> FolderListing:
-        found = {file.path: file for file in open_files(self.location, self._options).files()}
+        found = {file.path: file for file in self._store().files()}
         digest = hashlib.sha256()
         for name, file in sorted(found.items()):
             entry = repr((name, file.size_bytes, file.tag))
