@@ -1,6 +1,15 @@
 """The HTTP edge: wire formats, limits, streaming, errors."""
 
 from gateway.app import Backend, create_app
-from gateway.wire import IndexForm, LagForm, ProofForm, SyncForm, VersionForm
+from gateway.wire import DriftForm, IndexForm, LagForm, ProofForm, SyncForm, VersionForm
 
-__all__ = ["Backend", "IndexForm", "LagForm", "ProofForm", "SyncForm", "VersionForm", "create_app"]
+__all__ = [
+    "Backend",
+    "DriftForm",
+    "IndexForm",
+    "LagForm",
+    "ProofForm",
+    "SyncForm",
+    "VersionForm",
+    "create_app",
+]

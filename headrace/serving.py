@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from feature_store.features import FeatureReader
-from gateway import (
-    Backend,
-    IndexForm,
-    LagForm,
-    ProofForm,
-    SyncForm,
-    VersionForm,
-    create_app,
-)
+from gateway import Backend, IndexForm, create_app
 from headrace import assembly, indexes
 from headrace.follower import FollowedIndex
+from headrace.index_form import index_form
 from headrace.quarantines import quarantine_of
 from headrace.scheduled_proof import ScheduledProof
 from headrace.settings import Settings
@@ -29,7 +22,7 @@ from llm_endpoint.generation import Generator, LocalEngine
 from llm_endpoint.rerank import Reranker
 from pipelines.lineage_sender import LineageSender
 from pipelines.proof import Proof, prove
-from pipelines.watch import SyncState, Watcher
+from pipelines.watch import Watcher
 from rag_chain.chain import Chain
 from rag_chain.retrieval import Retriever
 from vector_index.gpu import Device
@@ -40,6 +33,7 @@ from vector_index.protocol import SyncedIndex
 class _Parts:
     """What the chains share, by the names of headrace.yaml."""
 
+    settings: Settings
     embedders: Mapping[str, Embedder]
     generators: Mapping[str, Generator]
     features: FeatureReader | None
@@ -62,19 +56,10 @@ class _Parts:
 
     def index(self, name: str) -> IndexForm:
         """What an index is at."""
-        follower, watcher = self.followed[name], self.watchers.get(name)
-        problem, lag = follower.problem(), follower.lag
-        documents, passages = (0, 0) if problem else follower.index.count()
-        return IndexForm(
-            name=name,
-            documents=documents,
-            passages=passages,
-            version=None if problem else VersionForm.of(follower.index.version()),
-            lag=None if lag is None else LagForm(versions=lag.versions, seconds=lag.seconds),
-            problem=problem,
-            sync=None if watcher is None else _sync_form(watcher.state()),
-            proof=_proof_form(self.proofs.get(name)),
-        )
+        follower, watcher, proof = (
+            self.followed[name], self.watchers.get(name), self.proofs.get(name)
+        )  # fmt: skip
+        return index_form(self.settings, name, follower, watcher=watcher, proof=proof)
 
     def start(self) -> None:
         """Starts what runs in the background; returns at once."""
@@ -140,31 +125,6 @@ def build_app(settings: Settings) -> FastAPI:
     )
 
 
-def _sync_form(state: SyncState) -> SyncForm:
-    return SyncForm(
-        phase=state.phase,
-        pending_rows=state.pending_rows,
-        failures=state.failures,
-        last_error=state.last_error,
-        last_error_at=state.last_error_at,
-        rows_per_s=state.rows_per_s,
-        duration_s=state.duration_s,
-    )
-
-
-def _proof_form(proof: ScheduledProof | None) -> ProofForm | None:
-    if proof is None or proof.last is None:
-        return None
-    last = proof.last
-    return ProofForm(
-        at=last.at,
-        is_equal=last.is_equal,
-        missing=last.missing,
-        extra=last.extra,
-        changed=last.changed,
-    )
-
-
 def _parts(settings: Settings) -> _Parts:
     embedders = {
         name: assembly.build_embedder(settings, name)
@@ -190,6 +150,7 @@ def _parts(settings: Settings) -> _Parts:
     # The encoder runs on its own threads: more than two callers at once only wait for it.
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieve")
     return _Parts(
+        settings=settings,
         embedders=embedders,
         generators={model: assembly.build_generator(settings, model) for model in models},
         features=assembly.build_features(settings),

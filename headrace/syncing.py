@@ -3,10 +3,12 @@
 import pyarrow as pa
 
 from headrace import indexes
+from headrace.drift_records import record_drift
 from headrace.index_settings import LineageSection
 from headrace.quarantines import quarantine_of
 from headrace.settings import Settings
 from llm_endpoint.embedding.protocol import Embedder
+from pipelines.embedding_drift import DriftGauges
 from pipelines.lineage import IndexMade, SyncRun, TableRead
 from pipelines.lineage_sender import Deliver, LineageSender, to_file, to_http
 from pipelines.parts import Progress
@@ -59,8 +61,9 @@ def run_sync(
         if run is not None:
             run.fail(exc)
         raise
+    drift = record_drift(settings, name, report, embedder.info)
     if run is not None:
-        run.complete(*_told(settings, name, source, index, report))
+        run.complete(*_told(settings, name, source, index, report, drift))
     return report
 
 
@@ -83,7 +86,12 @@ def _namespace(settings: Settings) -> str:
 
 
 def _told(
-    settings: Settings, name: str, source: TableSource, index: SyncedIndex, report: SyncReport
+    settings: Settings,
+    name: str,
+    source: TableSource,
+    index: SyncedIndex,
+    report: SyncReport,
+    drift: DriftGauges | None,
 ) -> tuple[TableRead, IndexMade]:
     built = indexes.built_settings(settings, name)
     assert built is not None
@@ -98,6 +106,7 @@ def _told(
         passages=passages,
         written=report.changed,
         removed=report.removed,
+        drift=drift,
     )
     table = section.source.path or ", ".join(section.source.tables.values())
     return TableRead(table, report.version.source, _schema(source)), made

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker
+from pipelines.embedding_drift import Moments, moments
 from pipelines.errors import BadVectors, DocumentTooSlow, DocumentUnreadable, PathRefused
 from pipelines.isolation import Failure
 from pipelines.reasons import Reason
@@ -46,7 +47,8 @@ class Work:
     """One run over the changed rows of a snapshot; afterwards it says what it came to.
 
     rows: as `Changes.rows`. aside: takes the rows that cannot be indexed; without it, one such row
-    ends the run. embedded: distinct texts sent to the embedder; passages: rows made.
+    ends the run. embedded: distinct texts sent to the embedder; passages: rows made; moments: of
+    the vectors made, None before the first.
     """
 
     snapshot: Snapshot
@@ -61,6 +63,7 @@ class Work:
     embedded: int = 0
     passages: int = 0
     done: int = 0
+    moments: Moments | None = None
     _skipped: frozenset[str] = frozenset()
     _fresh: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
@@ -104,7 +107,7 @@ class Work:
                 yield found
 
     def _delta(self, batch: pa.RecordBatch) -> IndexDelta:
-        self.done += batch.num_rows
+        rows = batch.num_rows
         batch = self._parsed(batch)
         batch = batch if self.aside is None else self.aside.sift(batch)
         mapping = self.snapshot.mapping
@@ -117,6 +120,9 @@ class Work:
         delta = IndexDelta(self._documents(keys), table, vectors, frozenset())
         delta = delta if self.aside is None else without(delta, self.aside.rejected)
         self.passages += delta.passages.num_rows
+        made = moments(delta.vectors)
+        self.moments = made if self.moments is None else self.moments + made
+        self.done += rows
         self._report(0)
         return delta
 

@@ -11,8 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from headrace import assembly, indexes, syncing
 from headrace.cli.ask import parse_json
 from headrace.cli.progress import bar
+from headrace.drift_records import record_drift
 from headrace.settings import Settings, load_settings
-from headrace.watching import last_word
+from headrace.status import status_form
+from headrace.watching import sync_once
 from pipelines.parts import Progress
 from pipelines.sync import SyncReport, rebuild
 from rag_chain.question import check_question
@@ -31,29 +33,15 @@ def run_sync(name: str, as_json: bool) -> None:
 
 
 def run_status(name: str, as_json: bool) -> None:
-    """Prints the live generation and its distance to the table."""
-    settings = load_settings()
-    indexes.index_section(settings, name)
-    version, documents, passages = indexes.published_state(settings, name)
-    lag = indexes.build_source(settings, name).lag(version.source)
-    watcher = last_word(settings, name)
-    form = {
-        "index": name,
-        "generation": version.generation,
-        "table_version": version.source.version,
-        "lag_versions": lag.versions,
-        "lag_s": round(lag.seconds, 1),
-        "created_at": version.created_at.isoformat(),
-        "documents": documents,
-        "passages": passages,
-        "sync": settings.indexes[name].sync,
-        "watcher": None if watcher is None else dataclasses.asdict(watcher),
-    }
+    """Prints the live generation, its distance to the table, and how its syncs go."""
+    form = status_form(load_settings(), name)
     if as_json:
         print(json_module.dumps(form, default=str))
         return
     for key, value in form.items():
-        print(f"{key:22} {value}")
+        rows = value.items() if isinstance(value, dict) else [("", value)]
+        for inner, shown in rows:
+            print(f"{f'{key}.{inner}'.rstrip('.'):24} {shown}")
 
 
 def run_search(
@@ -103,6 +91,7 @@ def run_rebuild(name: str, as_json: bool) -> None:
             aside=syncing.setting_aside(settings, name),
             on_progress=on_progress,
         )
+    record_drift(settings, name, report, embedder.info)
     _print_report(report, as_json)
 
 
@@ -113,8 +102,8 @@ def sync_with_bar(settings: Settings, name: str) -> SyncReport:
     lineage = syncing.open_lineage(settings)
     try:
         with _document_bar() as on_progress:
-            return syncing.run_sync(
-                settings, name, index, embedder, on_progress=on_progress, lineage=lineage
+            return sync_once(
+                settings, name, embedder, index, on_progress=on_progress, lineage=lineage
             )
     finally:
         if lineage is not None:
