@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from feature_store.features import FeatureReader
 from gateway import Backend, IndexForm, create_app
 from headrace import assembly, indexes
+from headrace.direct import ServedDirectIndex, open_direct
 from headrace.follower import FollowedIndex
 from headrace.index_form import index_form
 from headrace.quarantines import quarantine_of
@@ -26,7 +27,7 @@ from pipelines.watch import Watcher
 from rag_chain.chain import Chain
 from rag_chain.retrieval import Retriever
 from vector_index.gpu import Device
-from vector_index.protocol import SyncedIndex
+from vector_index.protocol import SyncedIndex, VectorIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class _Parts:
     gpus: Mapping[int, Device]
     lineage: LineageSender | None
     followed: Mapping[str, FollowedIndex]
+    direct: Mapping[str, ServedDirectIndex]
     watchers: Mapping[str, Watcher]
     proofs: Mapping[str, ScheduledProof]
     retrievers: Mapping[str, Retriever]
@@ -56,6 +58,8 @@ class _Parts:
 
     def index(self, name: str) -> IndexForm:
         """What an index is at."""
+        if name in self.direct:
+            return self.direct[name].form()
         follower, watcher, proof = (
             self.followed[name], self.watchers.get(name), self.proofs.get(name)
         )  # fmt: skip
@@ -68,6 +72,8 @@ class _Parts:
                 generator.start()
         for follower in self.followed.values():
             follower.start()
+        for direct in self.direct.values():
+            direct.start()
         for watcher in self.watchers.values():
             watcher.start()
         for proof in self.proofs.values():
@@ -83,6 +89,8 @@ class _Parts:
             proof.stop()
         for follower in self.followed.values():
             follower.stop()
+        for direct in self.direct.values():
+            direct.stop()
         for generator in self.generators.values():
             await generator.close()
         for reranker in self.rerankers.values():
@@ -116,6 +124,7 @@ def build_app(settings: Settings) -> FastAPI:
         access=assembly.access_of(settings),
         index=parts.index,
         problems=parts.problems,
+        writers=parts.direct,
     )
     return create_app(
         backend,
@@ -145,8 +154,15 @@ def _parts(settings: Settings) -> _Parts:
             ),
             indexes.build_source(settings, name),
         )
-        for name, section in settings.indexes.items()
+        for name, section in settings.table_indexes.items()
     }
+    direct = {
+        name: open_direct(settings, name, embedders[section.embedder])
+        for name, section in settings.direct_indexes.items()
+    }
+    searched: dict[str, VectorIndex] = {}
+    for name in settings.indexes:
+        searched[name] = direct[name].index if name in direct else followed[name].index
     # The encoder runs on its own threads: more than two callers at once only wait for it.
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieve")
     return _Parts(
@@ -161,11 +177,12 @@ def _parts(settings: Settings) -> _Parts:
         gpus=gpus,
         lineage=lineage,
         followed=followed,
+        direct=direct,
         watchers={
             name: build_watcher(
                 settings, name, embedders[section.embedder], followed[name].index, lineage=lineage
             )
-            for name, section in settings.indexes.items()
+            for name, section in settings.table_indexes.items()
             if section.sync == "watch"
         },
         proofs={
@@ -174,14 +191,12 @@ def _parts(settings: Settings) -> _Parts:
                 _prover(settings, name, embedders[section.embedder], followed[name].index),
                 every_s=section.verify_every_s,
             )
-            for name, section in settings.indexes.items()
+            for name, section in settings.table_indexes.items()
             if section.verify_every_s is not None
         },
         retrievers={
-            name: Retriever(
-                follower.index, embedders[settings.indexes[name].embedder], executor=executor
-            )
-            for name, follower in followed.items()
+            name: Retriever(index, embedders[settings.indexes[name].embedder], executor=executor)
+            for name, index in searched.items()
         },
         executor=executor,
     )
@@ -202,7 +217,7 @@ def _prover(
 
 def _chain(settings: Settings, parts: _Parts, name: str) -> Chain:
     section = settings.chains[name]
-    follower = parts.followed[section.index]
+    follower = parts.followed.get(section.index)
     return assembly.build_chain(
         settings,
         name,
@@ -210,5 +225,5 @@ def _chain(settings: Settings, parts: _Parts, name: str) -> Chain:
         generator=parts.generators[section.model],
         features=parts.features,
         reranker=parts.rerankers[section.rerank.model] if section.rerank else None,
-        lag=lambda: follower.lag,
+        lag=lambda: None if follower is None else follower.lag,
     )

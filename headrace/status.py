@@ -14,11 +14,18 @@ from vector_index.passages import IndexVersion
 def status_form(settings: Settings, name: str) -> dict[str, object]:
     """The index's version, lag, pending rows, last error, throughput and drift, as JSON has them.
 
-    Where the table cannot be read, `table_problem` says why and the lag is null. Raises
-    IndexNotFound before the first publish.
+    Where the table cannot be read, `table_problem` says why and the lag is null; an index without
+    a table has no such fields. Raises IndexNotFound before the first publish.
     """
-    section = indexes.index_section(settings, name)
     version, documents, passages = indexes.published_state(settings, name)
+    if name in settings.direct_indexes:
+        return {
+            "index": name,
+            "generation": version.generation,
+            "created_at": version.created_at.isoformat(),
+            "documents": documents,
+            "passages": passages,
+        }
     said, drift = last_word(settings, name), last_drift(settings, name)
     return {
         "index": name,
@@ -28,7 +35,7 @@ def status_form(settings: Settings, name: str) -> dict[str, object]:
         "created_at": version.created_at.isoformat(),
         "documents": documents,
         "passages": passages,
-        "sync": section.sync,
+        "sync": settings.table_indexes[name].sync,
         "watcher": None if said is None else dataclasses.asdict(said),
         "drift": None if drift is None else dataclasses.asdict(drift),
     }

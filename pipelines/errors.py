@@ -9,6 +9,7 @@ PipelineError
 ├── SchemaMismatch         a configured column is missing or has a type the index cannot use
 ├── BadKeys                null or duplicate document keys; the index keeps its old generation
 ├── BadRow                 a row that cannot be indexed as it is: its encoding, its vector
+├── BadDocument            a document that was handed over cannot be indexed as it is
 ├── BadQuery               the SQL of a source is not one SELECT, or fails
 │   └── UntrackableQuery   its answer could change while its tables do not
 ├── BadVectors             a precomputed vector is missing, of another dimension or not finite
@@ -60,6 +61,14 @@ class BadKeys(PipelineError):
 
 class BadRow(PipelineError):
     """A row's text or vector is not one; the message names the document."""
+
+
+class BadDocument(PipelineError):
+    """A document that was handed over cannot be taken; `field` is the part of it at fault."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class BadQuery(PipelineError):

@@ -51,7 +51,7 @@ def run_search(
     settings = load_settings()
     check_question(text)
     check_k(k)
-    embedder = assembly.build_embedder(settings, indexes.index_section(settings, name).embedder)
+    embedder = assembly.build_embedder(settings, indexes.any_section(settings, name).embedder)
     index = indexes.open_index(settings, name, embedder)
     tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
     access, mode = assembly.access_of(settings), check_query_type(query_type)
@@ -64,21 +64,27 @@ def run_search(
 
 
 def run_create(name: str, as_json: bool) -> None:
-    """Publishes an empty generation, which `sync` then fills."""
+    """Publishes an empty generation, which `sync` or a server then fills."""
     settings = load_settings()
-    embedder = assembly.build_embedder(settings, indexes.index_section(settings, name).embedder)
-    made = indexes.table_index_settings(settings, name, embedder)
-    before_any = replace(indexes.build_source(settings, name).version(), version=-1)
-    version = create(indexes.index_home(settings, name), made, before_any)
+    embedder = assembly.build_embedder(settings, indexes.any_section(settings, name).embedder)
+    if name in settings.direct_indexes:
+        version = indexes.create_direct(settings, name, embedder)
+        filled = f"`POST /indexes/{name}/upsert` of a server fills it"
+    else:
+        made = indexes.table_index_settings(settings, name, embedder)
+        before_any = replace(indexes.build_source(settings, name).version(), version=-1)
+        version = create(indexes.index_home(settings, name), made, before_any)
+        filled = f"`headrace index sync {name}` fills it"
     if as_json:
         print(json_module.dumps({"index": name, "generation": version.generation}))
     else:
-        print(f"{name}: empty; `headrace index sync {name}` fills it")
+        print(f"{name}: empty; {filled}")
 
 
 def run_rebuild(name: str, as_json: bool) -> None:
     """Builds the index anew under the settings in force, and switches to it."""
     settings = load_settings()
+    indexes.index_section(settings, name)
     home = indexes.published_home(settings, name)
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
     with _document_bar() as on_progress:
