@@ -37,6 +37,7 @@ _REASONS: tuple[tuple[type[DocumentUnreadable], Reason], ...] = (
 )
 # Documents cut and embedded at a time, and passages handed on at a time.
 _BATCH_DOCUMENTS = 1024
+_PARSED_DOCUMENTS = 64
 PART_PASSAGES = 65_536
 # Texts whose vectors are remembered in case a later document repeats them.
 _REMEMBERED = 20_000
@@ -92,8 +93,11 @@ class Work:
         if not self.hashes.keys() - self._skipped:
             return
         for batch in self._rows():
-            for first in range(0, batch.num_rows, _BATCH_DOCUMENTS):
-                yield self._delta(batch.slice(first, _BATCH_DOCUMENTS))
+            # Progress is told, and a stop is heard, between these: parsing takes its time.
+            is_parsed = isinstance(self.snapshot, DocumentSnapshot)
+            size = _PARSED_DOCUMENTS if is_parsed else _BATCH_DOCUMENTS
+            for first in range(0, batch.num_rows, size):
+                yield self._delta(batch.slice(first, size))
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
         """The rows of the documents to write."""
