@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from gateway import errors
+from gateway import errors, writing
 from gateway.body_limit import BodyLimit
 from gateway.disconnect import unless_gone
 from gateway.in_flight import InFlightLimit
@@ -53,7 +53,8 @@ class Backend:
     chains: by name, the default one first. retrievers: by index name.
     access: who every request asks as, until there are keys.
     problems: what keeps the server from being ready, by part; called often, must not block.
-    index: what an index is at, by name; called off the event loop.
+    index: what an index is at, by name; called off the event loop. writers: by name, the indexes
+    that follow no table.
     """
 
     chains: Mapping[str, Chain]
@@ -61,6 +62,7 @@ class Backend:
     access: Access
     problems: Callable[[], Mapping[str, str]]
     index: Callable[[str], IndexForm]
+    writers: Mapping[str, writing.DocumentWriter] = field(default_factory=dict)
 
     def chain(self, name: str | None) -> Chain:
         """The chain of that name, the first one for None. Raises UnknownChain."""
@@ -95,6 +97,7 @@ def create_app(
     )
     app.state.backend = backend
     app.include_router(_router)
+    app.include_router(writing.router)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     # Added last, so it stands in front: what is refused is not read either.
     app.add_middleware(InFlightLimit, most=max_in_flight)

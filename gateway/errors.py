@@ -25,7 +25,14 @@ from llm_endpoint.errors import (
     InvalidText,
 )
 from rag_chain.errors import InvalidQuestion, InvalidUser, RagChainError, UnknownUser
-from vector_index.errors import IndexNotFound, InvalidQuery, VectorIndexError
+from vector_index.errors import (
+    IndexFull,
+    IndexNotFound,
+    InvalidDelta,
+    InvalidQuery,
+    VectorIndexError,
+    WriteFailed,
+)
 
 _log = logging.getLogger(__name__)
 _SHOWN_CHARACTERS = 80
@@ -45,6 +52,23 @@ class UnknownChain(Exception):
         super().__init__(f"unknown chain {name!r}; this server has: {', '.join(known) or 'none'}")
 
 
+class IndexFollowsTable(Exception):
+    """The request writes to an index that is kept equal to a table."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"index {name!r} follows a table; write to the table and it will be searchable"
+        )
+
+
+class InvalidDocument(Exception):
+    """A document of the request cannot be taken; `field` is the part of it at fault."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     error: type[Exception]
@@ -60,6 +84,11 @@ _TABLE = (
     _Row(ClientGone, 499, "client_gone"),
     _Row(UnknownIndex, 404, "index_not_found"),
     _Row(UnknownChain, 404, "chain_not_found"),
+    _Row(IndexFollowsTable, 409, "index_follows_table"),
+    _Row(InvalidDocument, 400, "invalid_document"),
+    _Row(InvalidDelta, 400, "invalid_document"),
+    _Row(IndexFull, 413, "change_too_large"),
+    _Row(WriteFailed, 503, "write_failed", "the change was not kept; the server's log says why"),
     _Row(IndexNotFound, 503, "index_not_published"),
     _Row(InvalidQuestion, 400, "invalid_question"),
     _Row(InvalidUser, 400, "invalid_user"),
@@ -80,6 +109,7 @@ _UNEXPECTED = _Row(Exception, 500, "internal_error", "unexpected error; the serv
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _PARAMS: dict[type[Exception], str] = {
     UnknownIndex: "index",
+    IndexFollowsTable: "index",
     UnknownChain: "chain",
     InvalidQuestion: "question",
     InvalidText: "question",

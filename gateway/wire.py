@@ -71,9 +71,10 @@ class LagForm(_Form):
 
 
 class SyncForm(_Form):
-    """The sync that this server runs for an index.
+    """The syncs of an index, run by this server or by another process on its machine.
 
-    pending_rows: documents that the one under way has yet to do. last_error: of the newest
+    phase: idle, syncing, failing, or stopped where none runs. pending_rows: documents that the one
+    under way has yet to do. last_error: of the newest
     attempt that failed; failures counts those in a row, 0 after a success. rows_per_s, duration_s:
     of the last one that changed anything.
     """
@@ -97,11 +98,28 @@ class ProofForm(_Form):
     changed: int
 
 
+class DriftForm(_Form):
+    """The vectors of the newest generation that wrote any, against all written before them.
+
+    mean_cosine: of the two mean directions, 1 where nothing drifts. spread, index_spread: 0 for
+    vectors all alike, 1 for all directions alike. near_zero_share: of vectors without a direction.
+    Null where there is nothing to compare with.
+    """
+
+    generation: str
+    vectors: int
+    mean_cosine: float | None
+    spread: float | None
+    index_spread: float | None
+    near_zero_share: float | None
+
+
 class IndexForm(_Form):
     """An index as this server has it. problem: why it cannot be searched.
 
-    lag: null where it cannot be measured. sync: null where somebody else syncs. proof: null before
-    the first scheduled one.
+    lag: null where it cannot be measured. pending_rows: touched in the table and not indexed yet;
+    null where the table keeps no record. sync: null where there never was one. proof: null before
+    the first scheduled one. drift: null before the first vectors.
     """
 
     name: str
@@ -112,6 +130,8 @@ class IndexForm(_Form):
     problem: str | None
     sync: SyncForm | None
     proof: ProofForm | None = None
+    pending_rows: int | None = None
+    drift: DriftForm | None = None
 
 
 class CitationForm(_Form):

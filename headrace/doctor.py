@@ -54,8 +54,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield _run(f"model {name}", lambda name=name: _model(settings, name))  # type: ignore[misc]
     for number in settings.gpus:
         yield _run(f"gpu {number}", lambda number=number: _gpu(settings, number))  # type: ignore[misc]
-    for name in settings.indexes:
+    for name in settings.table_indexes:
         yield _run(f"table of {name}", lambda name=name: _table(settings, name))  # type: ignore[misc]
+    for name in settings.indexes:
         yield _run(f"index {name}", lambda name=name: _index(settings, name))  # type: ignore[misc]
     if settings.features is not None:
         yield _run("features", lambda: _features(settings))
@@ -124,18 +125,23 @@ def _table(settings: Settings, name: str) -> str:
 def _index(settings: Settings, name: str) -> str:
     built = indexes.built_settings(settings, name)
     if built is None:
-        raise Unfit(f"not published yet; run `headrace index sync {name}`")
+        verb = "create" if name in settings.direct_indexes else "sync"
+        raise Unfit(f"not published yet; run `headrace index {verb} {name}`")
     card = find_card(_weights(settings, name))
     if built.embedder.weights_sha256 != card.weights_sha256:
         raise Unfit(
             f"built by {built.embedder.id}, the settings say {card.name}; run `headrace index "
             f"rebuild {name}`"
         )
-    if settings.indexes[name].milvus is None:
+    table_index = settings.table_indexes.get(name)
+    is_in_milvus = table_index is not None and table_index.milvus is not None
+    if not is_in_milvus:
         verified(indexes.index_home(settings, name))
     version, _, _ = indexes.published_state(settings, name)
+    state = "in Milvus" if is_in_milvus else "checksums right"
+    if table_index is None:
+        return f"{version.generation}: {state}, follows no table"
     lag = indexes.build_source(settings, name).lag(version.source)
-    state = "in Milvus" if settings.indexes[name].milvus else "checksums right"
     return f"{version.generation}: {state}, {lag.seconds:.0f} s behind its table"
 
 

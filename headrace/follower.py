@@ -3,10 +3,11 @@
 import logging
 import threading
 
+from headrace.pending import pending_rows
 from pipelines.errors import PipelineError
 from pipelines.sources import TableSource
 from vector_index.errors import VectorIndexError
-from vector_index.passages import Lag
+from vector_index.passages import Lag, SourceVersion
 from vector_index.protocol import SyncedIndex
 
 # A published generation must be served within 2 s; opening one takes most of the rest.
@@ -22,6 +23,7 @@ class FollowedIndex:
         self.lag: Lag | None = None
         self._source = source
         self._complaint = ""
+        self._pending: tuple[SourceVersion, int | None, int | None] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow-index", daemon=True)
 
@@ -41,6 +43,23 @@ class FollowedIndex:
         except VectorIndexError as exc:
             return str(exc)
         return None
+
+    def pending_rows(self) -> int | None:
+        """Rows that the index has yet to take in, None where that is not known; may take a while.
+
+        Counted once for each state of index and table.
+        """
+        lag = self.lag
+        if lag is None or self.problem() is not None:
+            return None
+        indexed = self.index.version().source
+        if self._pending is None or self._pending[:2] != (indexed, lag.versions):
+            try:
+                found = pending_rows(self._source, indexed, lag)
+            except PipelineError:
+                return None
+            self._pending = (indexed, lag.versions, found)
+        return self._pending[2]
 
     def _follow(self) -> None:
         while not self._stopping.is_set():

@@ -8,17 +8,11 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from feature_store.features import FeatureReader
-from gateway import (
-    Backend,
-    IndexForm,
-    LagForm,
-    ProofForm,
-    SyncForm,
-    VersionForm,
-    create_app,
-)
+from gateway import Backend, IndexForm, create_app
 from headrace import assembly, indexes
+from headrace.direct import ServedDirectIndex, open_direct
 from headrace.follower import FollowedIndex
+from headrace.index_form import index_form
 from headrace.quarantines import quarantine_of
 from headrace.scheduled_proof import ScheduledProof
 from headrace.settings import Settings
@@ -29,23 +23,25 @@ from llm_endpoint.generation import Generator, LocalEngine
 from llm_endpoint.rerank import Reranker
 from pipelines.lineage_sender import LineageSender
 from pipelines.proof import Proof, prove
-from pipelines.watch import SyncState, Watcher
+from pipelines.watch import Watcher
 from rag_chain.chain import Chain
 from rag_chain.retrieval import Retriever
 from vector_index.gpu import Device
-from vector_index.protocol import SyncedIndex
+from vector_index.protocol import SyncedIndex, VectorIndex
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
     """What the chains share, by the names of headrace.yaml."""
 
+    settings: Settings
     embedders: Mapping[str, Embedder]
     generators: Mapping[str, Generator]
     features: FeatureReader | None
     gpus: Mapping[int, Device]
     lineage: LineageSender | None
     followed: Mapping[str, FollowedIndex]
+    direct: Mapping[str, ServedDirectIndex]
     watchers: Mapping[str, Watcher]
     proofs: Mapping[str, ScheduledProof]
     retrievers: Mapping[str, Retriever]
@@ -62,19 +58,12 @@ class _Parts:
 
     def index(self, name: str) -> IndexForm:
         """What an index is at."""
-        follower, watcher = self.followed[name], self.watchers.get(name)
-        problem, lag = follower.problem(), follower.lag
-        documents, passages = (0, 0) if problem else follower.index.count()
-        return IndexForm(
-            name=name,
-            documents=documents,
-            passages=passages,
-            version=None if problem else VersionForm.of(follower.index.version()),
-            lag=None if lag is None else LagForm(versions=lag.versions, seconds=lag.seconds),
-            problem=problem,
-            sync=None if watcher is None else _sync_form(watcher.state()),
-            proof=_proof_form(self.proofs.get(name)),
-        )
+        if name in self.direct:
+            return self.direct[name].form()
+        follower, watcher, proof = (
+            self.followed[name], self.watchers.get(name), self.proofs.get(name)
+        )  # fmt: skip
+        return index_form(self.settings, name, follower, watcher=watcher, proof=proof)
 
     def start(self) -> None:
         """Starts what runs in the background; returns at once."""
@@ -83,6 +72,8 @@ class _Parts:
                 generator.start()
         for follower in self.followed.values():
             follower.start()
+        for direct in self.direct.values():
+            direct.start()
         for watcher in self.watchers.values():
             watcher.start()
         for proof in self.proofs.values():
@@ -98,6 +89,8 @@ class _Parts:
             proof.stop()
         for follower in self.followed.values():
             follower.stop()
+        for direct in self.direct.values():
+            direct.stop()
         for generator in self.generators.values():
             await generator.close()
         for reranker in self.rerankers.values():
@@ -131,37 +124,13 @@ def build_app(settings: Settings) -> FastAPI:
         access=assembly.access_of(settings),
         index=parts.index,
         problems=parts.problems,
+        writers=parts.direct,
     )
     return create_app(
         backend,
         max_body_bytes=settings.gateway.max_body_bytes,
         max_in_flight=settings.gateway.max_in_flight,
         lifespan=lifespan,
-    )
-
-
-def _sync_form(state: SyncState) -> SyncForm:
-    return SyncForm(
-        phase=state.phase,
-        pending_rows=state.pending_rows,
-        failures=state.failures,
-        last_error=state.last_error,
-        last_error_at=state.last_error_at,
-        rows_per_s=state.rows_per_s,
-        duration_s=state.duration_s,
-    )
-
-
-def _proof_form(proof: ScheduledProof | None) -> ProofForm | None:
-    if proof is None or proof.last is None:
-        return None
-    last = proof.last
-    return ProofForm(
-        at=last.at,
-        is_equal=last.is_equal,
-        missing=last.missing,
-        extra=last.extra,
-        changed=last.changed,
     )
 
 
@@ -185,11 +154,19 @@ def _parts(settings: Settings) -> _Parts:
             ),
             indexes.build_source(settings, name),
         )
-        for name, section in settings.indexes.items()
+        for name, section in settings.table_indexes.items()
     }
+    direct = {
+        name: open_direct(settings, name, embedders[section.embedder])
+        for name, section in settings.direct_indexes.items()
+    }
+    searched: dict[str, VectorIndex] = {}
+    for name in settings.indexes:
+        searched[name] = direct[name].index if name in direct else followed[name].index
     # The encoder runs on its own threads: more than two callers at once only wait for it.
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieve")
     return _Parts(
+        settings=settings,
         embedders=embedders,
         generators={model: assembly.build_generator(settings, model) for model in models},
         features=assembly.build_features(settings),
@@ -200,11 +177,12 @@ def _parts(settings: Settings) -> _Parts:
         gpus=gpus,
         lineage=lineage,
         followed=followed,
+        direct=direct,
         watchers={
             name: build_watcher(
                 settings, name, embedders[section.embedder], followed[name].index, lineage=lineage
             )
-            for name, section in settings.indexes.items()
+            for name, section in settings.table_indexes.items()
             if section.sync == "watch"
         },
         proofs={
@@ -213,14 +191,12 @@ def _parts(settings: Settings) -> _Parts:
                 _prover(settings, name, embedders[section.embedder], followed[name].index),
                 every_s=section.verify_every_s,
             )
-            for name, section in settings.indexes.items()
+            for name, section in settings.table_indexes.items()
             if section.verify_every_s is not None
         },
         retrievers={
-            name: Retriever(
-                follower.index, embedders[settings.indexes[name].embedder], executor=executor
-            )
-            for name, follower in followed.items()
+            name: Retriever(index, embedders[settings.indexes[name].embedder], executor=executor)
+            for name, index in searched.items()
         },
         executor=executor,
     )
@@ -241,7 +217,7 @@ def _prover(
 
 def _chain(settings: Settings, parts: _Parts, name: str) -> Chain:
     section = settings.chains[name]
-    follower = parts.followed[section.index]
+    follower = parts.followed.get(section.index)
     return assembly.build_chain(
         settings,
         name,
@@ -249,5 +225,5 @@ def _chain(settings: Settings, parts: _Parts, name: str) -> Chain:
         generator=parts.generators[section.model],
         features=parts.features,
         reranker=parts.rerankers[section.rerank.model] if section.rerank else None,
-        lag=lambda: follower.lag,
+        lag=lambda: None if follower is None else follower.lag,
     )

@@ -13,7 +13,14 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from headrace.index_settings import ConfigPath, GpuSection, IndexSection, LineageSection
+from headrace.index_settings import (
+    AnyIndexSection,
+    ConfigPath,
+    DirectIndexSection,
+    GpuSection,
+    IndexSection,
+    LineageSection,
+)
 from headrace.model_settings import MaxSimModel, ModelSection, Section, checked_keys
 from headrace.settings_file import InvalidSettings, check_environment, config_file, read_config
 from vector_index.query import QueryType
@@ -105,7 +112,7 @@ class Settings(BaseSettings):
     weights_dir: ConfigPath | None = None
     models: dict[str, ModelSection]
     gpus: dict[int, GpuSection] = Field(default_factory=dict)
-    indexes: dict[str, IndexSection]
+    indexes: dict[str, AnyIndexSection]
     lineage: LineageSection | None = None
     features: FeaturesSection | None = None
     chains: dict[str, ChainSection]
@@ -128,6 +135,16 @@ class Settings(BaseSettings):
     @classmethod
     def _refuse_unknown_keys(cls, form: object) -> object:
         return checked_keys(form, cls.model_fields)
+
+    @property
+    def table_indexes(self) -> dict[str, IndexSection]:
+        """The indexes that follow a table."""
+        return {name: s for name, s in self.indexes.items() if isinstance(s, IndexSection)}
+
+    @property
+    def direct_indexes(self) -> dict[str, DirectIndexSection]:
+        """The indexes that are written to."""
+        return {name: s for name, s in self.indexes.items() if isinstance(s, DirectIndexSection)}
 
     @property
     def weights(self) -> Path:
@@ -175,9 +192,10 @@ def _references(settings: Settings) -> list[tuple[str, str, str, set[str]]]:
     for name, index in settings.indexes.items():
         key = f"indexes.{name}.embedder"
         found.append((key, index.embedder, "embedding model", by_task["embedding"]))
-        if index.gpu is not None:
-            cards = {str(number) for number in settings.gpus}
-            found.append((f"indexes.{name}.gpu", str(index.gpu), "card", cards))
+    cards = {str(number) for number in settings.gpus}
+    for name, table_index in settings.table_indexes.items():
+        if table_index.gpu is not None:
+            found.append((f"indexes.{name}.gpu", str(table_index.gpu), "card", cards))
     for name, chain in settings.chains.items():
         found.append((f"chains.{name}.index", chain.index, "index", set(settings.indexes)))
         key = f"chains.{name}.model"
@@ -193,8 +211,8 @@ def _references(settings: Settings) -> list[tuple[str, str, str, set[str]]]:
 
 def _describe(error: ErrorDetails) -> str:
     path = [str(part) for part in error["loc"]]
-    if path[:1] == ["models"]:
-        # pydantic puts the engine that chose the class third; the file has no such key.
+    if path[:1] in (["models"], ["indexes"]):
+        # pydantic puts what chose the class third; the file has no such key.
         del path[2:3]
     key = ".".join(path)
     what = f"{key}: {error['msg']}" if key else error["msg"]

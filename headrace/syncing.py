@@ -5,10 +5,12 @@ import logging
 import pyarrow as pa
 
 from headrace import indexes
+from headrace.drift_records import record_drift
 from headrace.index_settings import LineageSection
 from headrace.quarantines import quarantine_of
 from headrace.settings import Settings
 from llm_endpoint.embedding.protocol import Embedder
+from pipelines.embedding_drift import DriftGauges
 from pipelines.errors import PipelineError
 from pipelines.lineage import IndexMade, SyncRun, TableRead
 from pipelines.lineage_sender import Deliver, LineageSender, to_file, to_http
@@ -33,7 +35,9 @@ def setting_aside(
     if section.quality:
         checks = parse_checks(section.quality, _schema(indexes.build_source(settings, name)))
     rules = Rules(checks, max_bytes=section.max_text_bytes)
-    return SettingAside(quarantine_of(settings, name), section.key, section.text, rules, retried)
+    return SettingAside(
+        quarantine_of(settings, name), section.key, section.text_column, rules, retried
+    )
 
 
 def run_sync(
@@ -63,9 +67,10 @@ def run_sync(
         if run is not None:
             run.fail(exc)
         raise
+    drift = record_drift(settings, name, report, embedder.info)
     if run is not None:
         try:
-            run.complete(*_told(settings, name, source, index, report))
+            run.complete(*_told(settings, name, source, index, report, drift))
         except (PipelineError, VectorIndexError) as exc:
             # The table may be gone by now; the sync has published all the same.
             _log.warning("lineage_untold index=%s reason=%s", name, exc)
@@ -91,7 +96,12 @@ def _namespace(settings: Settings) -> str:
 
 
 def _told(
-    settings: Settings, name: str, source: TableSource, index: SyncedIndex, report: SyncReport
+    settings: Settings,
+    name: str,
+    source: TableSource,
+    index: SyncedIndex,
+    report: SyncReport,
+    drift: DriftGauges | None,
 ) -> tuple[TableRead, IndexMade]:
     built = indexes.built_settings(settings, name)
     assert built is not None
@@ -106,6 +116,7 @@ def _told(
         passages=passages,
         written=report.changed,
         removed=report.removed,
+        drift=drift,
     )
     table = section.source.path or ", ".join(section.source.tables.values())
     return TableRead(table, report.version.source, _schema(source)), made

@@ -1,7 +1,9 @@
-"""Watchers out of settings, and what they last said of themselves, kept beside the index."""
+"""Watchers and single syncs out of settings, and what they last said of themselves.
+
+<state>/watching/<index>.json    replaced once a second at most; whoever syncs writes it
+"""
 
 import json
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +12,14 @@ from pathlib import Path
 
 from headrace import indexes
 from headrace.settings import Settings
+from headrace.state_file import replace_file
 from headrace.syncing import run_sync
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.lineage_sender import LineageSender
+from pipelines.parts import Progress
 from pipelines.sync import SyncReport
 from pipelines.watch import SyncState, Watcher
 from vector_index.protocol import SyncedIndex
-
-_log = logging.getLogger(__name__)
 
 # Padded to one block of the disk, so that another state fits where this one is.
 _FILE_BYTES = 4096
@@ -26,10 +28,11 @@ _ERROR_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class LastWord:
-    """The state that a watcher wrote last. is_alive: whether its process still runs."""
+    """The state that a watcher or a sync wrote last. is_alive: whether its process still runs."""
 
     is_alive: bool
     phase: str
+    pending_rows: int | None
     failures: int
     last_error: str | None
     last_error_at: datetime | None
@@ -55,19 +58,53 @@ def build_watcher(
         ),
         on_sync=on_sync,
         on_change=lambda state: _write(file, state),
+        state=_state(last_word(settings, name)),
     )
 
 
+def sync_once(
+    settings: Settings,
+    name: str,
+    embedder: Embedder,
+    index: SyncedIndex,
+    *,
+    on_progress: Progress | None = None,
+    lineage: LineageSender | None = None,
+) -> SyncReport:
+    """As `run_sync`, and `last_word` hears of it, unless a watcher has the word."""
+    said = last_word(settings, name)
+    file = _file(settings, name)
+
+    def run(progress: Progress) -> SyncReport:
+        def told(done: int, total: int) -> None:
+            progress(done, total)
+            if on_progress is not None:
+                on_progress(done, total)
+
+        return run_sync(settings, name, index, embedder, on_progress=told, lineage=lineage)
+
+    is_watched = said is not None and said.is_alive
+    return Watcher(
+        indexes.build_source(settings, name),
+        run,
+        on_change=None if is_watched else lambda state: _write(file, state),
+        state=_state(said),
+    ).once()
+
+
 def last_word(settings: Settings, name: str) -> LastWord | None:
-    """What the index's watcher wrote last, None where there never was one."""
+    """What the index's watcher or last sync wrote, None where there never was one."""
     try:
         form = json.loads(_file(settings, name).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     at = form["last_error_at"]
+    is_alive = form["phase"] != "stopped" and _is_running(form["pid"])
     return LastWord(
-        is_alive=form["phase"] != "stopped" and _is_running(form["pid"]),
-        phase=form["phase"],
+        is_alive=is_alive,
+        # Whoever was killed could not say so.
+        phase=form["phase"] if is_alive else "stopped",
+        pending_rows=form.get("pending_rows") if is_alive else None,
         failures=form["failures"],
         last_error=form["last_error"],
         last_error_at=None if at is None else datetime.fromisoformat(at),
@@ -76,36 +113,31 @@ def last_word(settings: Settings, name: str) -> LastWord | None:
     )
 
 
+def _state(said: LastWord | None) -> SyncState:
+    """What is still true for whoever syncs next."""
+    if said is None:
+        return SyncState()
+    return SyncState(
+        failures=said.failures,
+        last_error=said.last_error,
+        last_error_at=said.last_error_at,
+        rows_per_s=said.rows_per_s,
+        duration_s=said.duration_s,
+    )
+
+
 def _write(file: Path, state: SyncState) -> None:
     form = {
         "pid": os.getpid(),
         "phase": state.phase,
+        "pending_rows": state.pending_rows,
         "failures": state.failures,
         "last_error": state.last_error and state.last_error[:_ERROR_CHARACTERS],
         "last_error_at": state.last_error_at and state.last_error_at.isoformat(),
         "rows_per_s": state.rows_per_s,
         "duration_s": state.duration_s,
     }
-    content = json.dumps(form, ensure_ascii=False).encode("utf-8", "replace").ljust(_FILE_BYTES)
-    draft = file.with_suffix(f".{os.getpid()}")
-    # Replaced whole, so that nobody reads half of it; lost in a crash of the machine, no harm is
-    # done.
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.replace(file)
-    except OSError:
-        _write_in_place(file, draft, content)
-
-
-def _write_in_place(file: Path, draft: Path, content: bytes) -> None:
-    """A full disk takes no new file, and that is what has to be said: the old one has the room."""
-    try:
-        draft.unlink(missing_ok=True)
-        with file.open("r+b", buffering=0) as held:
-            held.write(content)
-    except OSError as exc:  # must not end the watch: the sync is worth more than this
-        _log.warning("watch_state_not_written file=%s reason=%s", file, exc)
+    replace_file(file, json.dumps(form, ensure_ascii=False), room_bytes=_FILE_BYTES)
 
 
 def _file(settings: Settings, name: str) -> Path:

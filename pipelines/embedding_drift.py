@@ -60,6 +60,11 @@ class DriftGauges:
     near_zero_share: float
 
 
+def no_moments(dim: int) -> Moments:
+    """Of no vectors at all."""
+    return Moments(0, 0, np.zeros(dim))
+
+
 def moments(vectors: NDArray[np.float32]) -> Moments:
     """Of float32 (n, dim), finite."""
     norms = np.linalg.norm(vectors, axis=1).astype(np.float64)

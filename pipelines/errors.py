@@ -9,12 +9,15 @@ PipelineError
 ├── SchemaMismatch         a configured column is missing or has a type the index cannot use
 ├── BadKeys                null or duplicate document keys; the index keeps its old generation
 ├── BadRow                 a row that cannot be indexed as it is: its encoding, its vector
+├── BadDocument            a document that was handed over cannot be indexed as it is
 ├── BadQuery               the SQL of a source is not one SELECT, or fails
 │   └── UntrackableQuery   its answer could change while its tables do not
 ├── BadVectors             a precomputed vector is missing, of another dimension or not finite
 ├── SyncStopped            a sync was told to stop; nothing of it was published
 ├── MissingExtra           a part that is installed separately is not installed
-├── DocumentUnreadable     a document could not be parsed: damaged, too slow, or it broke the parser
+├── DocumentUnreadable     a document could not be parsed: damaged, or it broke the parser
+│   ├── DocumentTooSlow    parsing it took longer than is allowed
+│   └── PathRefused        its path leads out of the folder, or to no file
 ├── IndexBehind            index and table cannot be compared at one version
 ├── IndexDrifted           the index differs from its table where it should not
 ├── BadCheck               a quality check that cannot be made as it is declared
@@ -60,6 +63,14 @@ class BadRow(PipelineError):
     """A row's text or vector is not one; the message names the document."""
 
 
+class BadDocument(PipelineError):
+    """A document that was handed over cannot be taken; `field` is the part of it at fault."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class BadQuery(PipelineError):
     """The SQL of a source is not one SELECT, or DuckDB cannot run it."""
 
@@ -86,6 +97,14 @@ class MissingExtra(PipelineError):
 
 class DocumentUnreadable(PipelineError):
     """One document could not be turned into text; the others are not affected."""
+
+
+class DocumentTooSlow(DocumentUnreadable):
+    """Parsing a document took longer than is allowed, and was ended."""
+
+
+class PathRefused(DocumentUnreadable):
+    """A document's path leads out of the folder that it has to be below, or to no file."""
 
 
 class IndexBehind(PipelineError):

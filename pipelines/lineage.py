@@ -9,6 +9,7 @@ hand would have to be held against a schema that changes. How they travel is `li
 """
 
 import logging
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +18,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from pipelines.embedding_drift import DriftGauges
 from vector_index.manifest import IndexSettings
 from vector_index.passages import IndexVersion, SourceVersion
 
@@ -49,7 +51,10 @@ class TableRead:
 
 @dataclass(frozen=True, slots=True)
 class IndexMade:
-    """The generation that a run published, or found up to date. written: documents of this run."""
+    """The generation that a run published, or found up to date. written: documents of this run.
+
+    drift: of the vectors written, None where there were none.
+    """
 
     uri: str
     version: IndexVersion
@@ -58,6 +63,7 @@ class IndexMade:
     passages: int
     written: int
     removed: int
+    drift: DriftGauges | None = None
 
 
 @dataclass(slots=True)
@@ -194,9 +200,24 @@ def _output(made: IndexMade) -> "OutputDataset":
             "headrace_index": _facet(
                 documents=made.documents, passages=made.passages, removed=made.removed
             ),
+            **_drift_facet(made.drift),
         },
         outputFacets={"outputStatistics": written},
     )
+
+
+def _drift_facet(drift: DriftGauges | None) -> "dict[str, DatasetFacet]":
+    if drift is None:
+        return {}
+    found = {
+        "meanCosine": drift.mean_cosine,
+        "spread": drift.spread,
+        "indexSpread": drift.index_spread,
+        "nearZeroShare": drift.near_zero_share,
+    }
+    # JSON has no NaN.
+    numbers = {name: value for name, value in found.items() if not math.isnan(value)}
+    return {"headrace_drift": _facet(vectors=drift.vectors, **numbers)}
 
 
 def _facet(**values: object) -> "DatasetFacet":

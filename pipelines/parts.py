@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker
-from pipelines.errors import BadVectors
+from pipelines.embedding_drift import Moments, moments
+from pipelines.errors import BadVectors, DocumentTooSlow, DocumentUnreadable, PathRefused
 from pipelines.isolation import Failure
 from pipelines.reasons import Reason
 from pipelines.rows import passages_of
 from pipelines.setting_aside import SettingAside
+from pipelines.sources.document_source import DocumentSnapshot
 from pipelines.sources.protocol import Snapshot
 from pipelines.sources.vectors import vectors_of
 from vector_index.held import joined, without
@@ -27,8 +29,15 @@ Progress = Callable[[int, int], None]
 VectorsOf = Callable[[Collection[str], Collection[str]], Mapping[str, NDArray[np.float32]]]
 """Stored vectors of these texts, by text hash, looked for at least among these documents."""
 
+# The first that fits counts.
+_REASONS: tuple[tuple[type[DocumentUnreadable], Reason], ...] = (
+    (PathRefused, Reason.BAD_PATH),
+    (DocumentTooSlow, Reason.PARSER_TIMEOUT),
+    (DocumentUnreadable, Reason.PARSER_FAILED),
+)
 # Documents cut and embedded at a time, and passages handed on at a time.
 _BATCH_DOCUMENTS = 1024
+_PARSED_DOCUMENTS = 64
 PART_PASSAGES = 65_536
 # Texts whose vectors are remembered in case a later document repeats them.
 _REMEMBERED = 20_000
@@ -39,7 +48,8 @@ class Work:
     """One run over the changed rows of a snapshot; afterwards it says what it came to.
 
     rows: as `Changes.rows`. aside: takes the rows that cannot be indexed; without it, one such row
-    ends the run. embedded: distinct texts sent to the embedder; passages: rows made.
+    ends the run. embedded: distinct texts sent to the embedder; passages: rows made; moments: of
+    the vectors made, None before the first.
     """
 
     snapshot: Snapshot
@@ -54,6 +64,7 @@ class Work:
     embedded: int = 0
     passages: int = 0
     done: int = 0
+    moments: Moments | None = None
     _skipped: frozenset[str] = frozenset()
     _fresh: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
@@ -82,8 +93,11 @@ class Work:
         if not self.hashes.keys() - self._skipped:
             return
         for batch in self._rows():
-            for first in range(0, batch.num_rows, _BATCH_DOCUMENTS):
-                yield self._delta(batch.slice(first, _BATCH_DOCUMENTS))
+            # Progress is told, and a stop is heard, between these: parsing takes its time.
+            is_parsed = isinstance(self.snapshot, DocumentSnapshot)
+            size = _PARSED_DOCUMENTS if is_parsed else _BATCH_DOCUMENTS
+            for first in range(0, batch.num_rows, size):
+                yield self._delta(batch.slice(first, size))
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
         """The rows of the documents to write."""
@@ -97,7 +111,8 @@ class Work:
                 yield found
 
     def _delta(self, batch: pa.RecordBatch) -> IndexDelta:
-        self.done += batch.num_rows
+        rows = batch.num_rows
+        batch = self._parsed(batch)
         batch = batch if self.aside is None else self.aside.sift(batch)
         mapping = self.snapshot.mapping
         given = None
@@ -109,8 +124,23 @@ class Work:
         delta = IndexDelta(self._documents(keys), table, vectors, frozenset())
         delta = delta if self.aside is None else without(delta, self.aside.rejected)
         self.passages += delta.passages.num_rows
+        made = moments(delta.vectors)
+        self.moments = made if self.moments is None else self.moments + made
+        self.done += rows
         self._report(0)
         return delta
+
+    def _parsed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows with their text, where it is in documents; without those that have none."""
+        if not isinstance(self.snapshot, DocumentSnapshot):
+            return batch
+        batch, unparsed = self.snapshot.parsed(batch)
+        for place, one in enumerate(unparsed):
+            if self.aside is None:
+                raise one.error
+            reason = next(r for kind, r in _REASONS if isinstance(one.error, kind))
+            self.aside.reject(one.key, Failure(place, reason, str(one.error)), one.shown)
+        return batch
 
     def _given_vectors(
         self, batch: pa.RecordBatch, column: str

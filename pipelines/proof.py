@@ -98,5 +98,5 @@ def _inspected(
 def _columns(mapping: ColumnMapping) -> Columns:
     return Columns(
         mapping.key, mapping.title, mapping.text, mapping.tenant, mapping.groups,
-        is_plain=mapping.text_format == "plain",
+        is_plain=mapping.text_format == "plain" and mapping.text_from == "text",
     )  # fmt: skip

@@ -2,7 +2,8 @@
 
     quality:
       - {column: body, check: length, min: 20, on_fail: quarantine}
-      - {column: lang, check: allowed, values: [en, de], on_fail: warn}
+      - {column: kind, check: allowed, values: [note, manual], on_fail: warn}
+      - {column: body, check: language, languages: [en, de], on_fail: warn}
 
 Nulls break only `not_null`: a column that may be empty and has a length needs no second rule.
 """
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 import pyarrow as pa
 
 from pipelines.errors import BadCheck, QualityFailed
+from pipelines.languages import check_languages, is_other
 
 if TYPE_CHECKING:
     import pandas
     import pandera.pandas as pandera
 
-CheckName = Literal["not_null", "length", "range", "allowed", "matches"]
+CheckName = Literal["not_null", "length", "range", "allowed", "matches", "language"]
 OnFail = Literal["fail", "warn", "quarantine"]
 
 _SHOWN_KEYS = 3
@@ -31,6 +33,7 @@ _FIELDS = {
     "range": frozenset({"min", "max"}),
     "allowed": frozenset({"values"}),
     "matches": frozenset({"pattern"}),
+    "language": frozenset({"languages"}),
 }
 
 
@@ -38,7 +41,8 @@ _FIELDS = {
 class QualityCheck:
     """One rule. minimum, maximum: of `length` (characters, or items of a list) and `range`.
 
-    pattern: of `matches`, from the first character of the value on.
+    pattern: of `matches`, from the first character of the value on. languages: of `language`,
+    which is broken by a text that is surely of none of them.
     """
 
     column: str
@@ -48,12 +52,15 @@ class QualityCheck:
     maximum: float | None = None
     values: tuple[object, ...] = ()
     pattern: str | None = None
+    languages: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         bounds = {"min": self.minimum, "max": self.maximum, "pattern": self.pattern}
         told = [f"{name} {value}" for name, value in bounds.items() if value is not None]
         if self.values:
             told.append(f"values {', '.join(map(str, self.values))}")
+        if self.languages:
+            told.append(f"languages {', '.join(self.languages)}")
         return " ".join([f"{self.column}: {self.check}", *told])
 
 
@@ -127,7 +134,8 @@ def _parse(form: Mapping[str, object], at: str, schema: pa.Schema) -> QualityChe
     check = QualityCheck(
         column=str(column), check=name, on_fail=on_fail,  # type: ignore[arg-type]
         minimum=_number(form, "min", at), maximum=_number(form, "max", at),
-        values=_values(form, at), pattern=_pattern(form, at),
+        values=_list(form, "values", at), pattern=_pattern(form, at),
+        languages=_languages(form, at),
     )  # fmt: skip
     if check.minimum is not None and check.maximum is not None and check.minimum > check.maximum:
         raise BadCheck(f"{at}: min {check.minimum:g} is more than max {check.maximum:g}")
@@ -142,11 +150,18 @@ def _number(form: Mapping[str, object], name: str, at: str) -> float | None:
     return value
 
 
-def _values(form: Mapping[str, object], at: str) -> tuple[object, ...]:
-    values = form.get("values", ())
+def _list(form: Mapping[str, object], name: str, at: str) -> tuple[object, ...]:
+    values = form.get(name, ())
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise BadCheck(f"{at}.values is {values!r}; it must be a list")
+        raise BadCheck(f"{at}.{name} is {values!r}; it must be a list")
     return tuple(values)
+
+
+def _languages(form: Mapping[str, object], at: str) -> tuple[str, ...]:
+    languages = _list(form, "languages", at)
+    if "languages" in form:
+        check_languages(languages, f"{at}.languages")
+    return tuple(map(str, languages))
 
 
 def _pattern(form: Mapping[str, object], at: str) -> str | None:
@@ -165,6 +180,7 @@ def _check_type(check: QualityCheck, kind: pa.DataType, at: str) -> None:
         "length": (is_text or _is_list(kind), "a string or a list"),
         "range": (is_number, "a number"),
         "matches": (is_text, "a string"),
+        "language": (is_text, "a string"),
         "allowed": (is_text or is_number or pa.types.is_boolean(kind), "a string or a number"),
     }
     does_fit, wanted = fits.get(check.check, (True, ""))
@@ -243,6 +259,9 @@ def _made(check: QualityCheck) -> "pandera.Check":
         return pandera.Check(lambda series: series.between(_low(low), _high(high)))
     if check.check == "allowed":
         return pandera.Check.isin(list(check.values))
+    if check.check == "language":
+        languages = check.languages
+        return pandera.Check(lambda series: ~series.map(lambda text: is_other(text, languages)))
     return pandera.Check.str_matches(check.pattern or "")
 
 

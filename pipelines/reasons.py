@@ -8,6 +8,7 @@ class Reason(StrEnum):
 
     BAD_ENCODING = "bad_encoding"
     BAD_KEY = "bad_key"
+    BAD_PATH = "bad_path"
     BAD_VALUE = "bad_value"
     BAD_VECTOR = "bad_vector"
     TOO_LONG = "too_long"

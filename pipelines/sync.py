@@ -8,6 +8,7 @@ from pathlib import Path
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.changes import Changes, Mode, find_changes
 from pipelines.chunking import Chunker
+from pipelines.embedding_drift import Moments
 from pipelines.errors import SchemaMismatch
 from pipelines.parts import PART_PASSAGES, Progress, VectorsOf, Work
 from pipelines.setting_aside import SettingAside
@@ -35,7 +36,8 @@ class SyncReport:
 
     quarantined: rows set aside by this sync; warnings: of quality checks, one a sentence.
     mode: nothing to do; only the touched keys looked at; all rows compared; built anew. reason:
-    why that mode. duration_s: from the first look to the published generation.
+    why that mode. duration_s: from the first look to the published generation. moments: of the
+    vectors written, for `embedding_drift.gauges`; None where there are none.
     """
 
     version: IndexVersion
@@ -48,6 +50,7 @@ class SyncReport:
     duration_s: float
     quarantined: int = 0
     warnings: tuple[str, ...] = ()
+    moments: Moments | None = None
 
     @property
     def is_noop(self) -> bool:
@@ -207,6 +210,7 @@ def _report(version: IndexVersion, changes: Changes, work: Work, began: float) -
         duration_s=time.monotonic() - began,
         quarantined=rejected,
         warnings=() if work.aside is None else tuple(work.aside.warnings),
+        moments=work.moments,
     )
     _log.info(
         "synced index=%s generation=%s mode=%s changed=%d removed=%d embedded=%d seconds=%.3f "

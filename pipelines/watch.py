@@ -3,6 +3,7 @@
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from vector_index.passages import Lag, SourceVersion
 
 Phase = Literal["idle", "syncing", "failing", "stopped"]
 RunSync = Callable[[Progress], SyncReport]
+
+_TELL_EVERY_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +42,8 @@ class SyncState:
     """What is known of an index that follows its table.
 
     indexed: the table state that was published last. lag: None where it cannot be told.
-    pending_rows: documents that the sync under way has yet to do; None before it knows.
+    pending_rows: documents that the sync under way has yet to do; None before it knows. on_change
+    hears of it once a second.
     last_error: of the newest attempt that failed, kept after a success, which `failures` 0 tells.
     rows_per_s and duration_s: of the last sync that changed anything.
     """
@@ -63,6 +67,7 @@ class Watcher:
     is, and all there need be, since nothing is queued. A rollback by hand stays until the next
     commit. run_sync: one sync, told where to report its progress. on_sync: told of every sync
     that published; on_change: of every new state; both are called on the watcher's thread.
+    state: what was known before, as by another process.
     """
 
     def __init__(
@@ -73,13 +78,15 @@ class Watcher:
         options: WatchOptions | None = None,
         on_sync: Callable[[SyncReport], None] | None = None,
         on_change: Callable[[SyncState], None] | None = None,
+        state: SyncState | None = None,
     ) -> None:
         self._source = source
         self._run_sync = run_sync
         self._options = options or WatchOptions()
         self._on_sync = on_sync
         self._on_change = on_change
-        self._state = SyncState()
+        self._state = state or SyncState()
+        self._told_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, name="watch-table", daemon=True)
 
@@ -115,6 +122,19 @@ class Watcher:
         finally:
             self._change(phase="stopped", pending_rows=None)
 
+    def once(self) -> SyncReport:
+        """One sync on the caller's thread, whose state is told as that of a watch.
+
+        Raises what the sync raises.
+        """
+        try:
+            return self._sync()
+        except Exception as exc:
+            self._fail(exc)
+            raise
+        finally:
+            self._change(phase="stopped", pending_rows=None)
+
     def _look(self) -> float:
         """Syncs if there is reason to; returns the seconds to wait."""
         try:
@@ -130,7 +150,7 @@ class Watcher:
             self._change(phase="idle", failures=0)
         return self._options.poll_s
 
-    def _sync(self) -> None:
+    def _sync(self) -> SyncReport:
         self._change(phase="syncing", pending_rows=None)
         report = self._run_sync(self._progress)
         rows = report.changed + report.removed
@@ -147,11 +167,18 @@ class Watcher:
         self._set(state)
         if self._on_sync is not None and not report.is_noop:
             self._on_sync(report)
+        return report
 
     def _progress(self, done: int, total: int) -> None:
         if self._stopping.is_set():
             raise SyncStopped("the watcher was stopped before this sync had published")
-        self._state = replace(self._state, pending_rows=total - done)
+        state = replace(self._state, pending_rows=total - done)
+        now = time.monotonic()
+        if now - self._told_at < _TELL_EVERY_S:
+            self._state = state
+        else:
+            self._told_at = now
+            self._set(state)
 
     def _failed(self, exc: BaseException) -> float:
         failures, options = self._state.failures + 1, self._options
@@ -159,14 +186,17 @@ class Watcher:
         pause = longest * random.uniform(0.5, 1.0)
         if str(exc) != self._state.last_error or failures == 1:
             _log.warning("sync_failed retry_s=%.1f reason=%s", pause, exc, exc_info=_unknown(exc))
+        self._fail(exc)
+        return pause
+
+    def _fail(self, exc: Exception) -> None:
         self._change(
             phase="failing",
-            failures=failures,
+            failures=self._state.failures + 1,
             pending_rows=None,
             last_error=str(exc) or type(exc).__name__,
             last_error_at=datetime.now(UTC),
         )
-        return pause
 
     def _change(self, **fields: object) -> None:
         self._set(replace(self._state, **fields))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import httpx2
 
 from headrace_client import wire
 from headrace_client.errors import NOT_READY, HeadraceError
-from headrace_client.results import Answer, Delta, Health, SearchResult
+from headrace_client.results import Answer, Delta, Health, IndexState, SearchResult
 from headrace_client.retries import Deadline, RetryPolicy, Tries
 from headrace_client.settings import DEFAULT_TIMEOUT_S, resolve
 from headrace_client.transport import LIMITS, reply_of, translated
@@ -110,6 +110,14 @@ class AsyncHeadraceClient:
         """As HeadraceClient.search."""
         call = wire.search_call(text, index=index, query_type=query_type, k=k, filter=filter)
         return wire.decode_search(await self._send(call, timeout_s))
+
+    async def indexes(self, *, timeout_s: float | None = None) -> tuple[IndexState, ...]:
+        """As HeadraceClient.indexes."""
+        return wire.decode_indexes(await self._send(wire.INDEXES, timeout_s))
+
+    async def index(self, name: str, *, timeout_s: float | None = None) -> IndexState:
+        """As HeadraceClient.index."""
+        return wire.decode_index(await self._send(wire.index_call(name), timeout_s))
 
     async def health(self, *, timeout_s: float | None = None) -> Health:
         """As HeadraceClient.health."""

@@ -16,7 +16,7 @@ def answer_of(fields: Fields) -> Answer:
         is_known=fields.flag("is_known"),
         citations=fields.each("citations", _citation),
         version=version_of(fields.inner("version")),
-        lag=fields.nullable("lag", _lag),
+        lag=fields.nullable("lag", lag_of),
         features=fields.each("features", _feature),
         model=fields.text("model"),
         usage=_usage(fields.inner("usage")),
@@ -44,10 +44,25 @@ def version_of(fields: Fields) -> IndexVersion:
     return IndexVersion(
         index=fields.text("index"),
         generation=fields.text("generation"),
-        created_at=_time(fields, "created_at"),
+        created_at=time_of(fields, "created_at"),
         table_id=fields.text("table_id"),
         table_version=fields.integer("table_version"),
     )
+
+
+def lag_of(fields: Fields, name: str) -> Lag:
+    """The lag in the field `name`."""
+    inner = fields.inner(name)
+    return Lag(inner.nullable("versions", Fields.integer), inner.number("seconds"))
+
+
+def time_of(fields: Fields, name: str) -> datetime:
+    """The moment in the field `name`, as ISO 8601."""
+    text = fields.text(name)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise InvalidField(fields.path(name), f"is not a time but {text!r}") from exc
 
 
 def _citation(fields: Fields) -> Citation:
@@ -63,11 +78,6 @@ def _citation(fields: Fields) -> Citation:
     )
 
 
-def _lag(fields: Fields, name: str) -> Lag:
-    inner = fields.inner(name)
-    return Lag(inner.nullable("versions", Fields.integer), inner.number("seconds"))
-
-
 def _feature(fields: Fields) -> Feature:
     return Feature(
         view=fields.text("view"),
@@ -81,11 +91,3 @@ def _feature(fields: Fields) -> Feature:
 
 def _usage(fields: Fields) -> Usage:
     return Usage(fields.integer("prompt_tokens"), fields.integer("completion_tokens"))
-
-
-def _time(fields: Fields, name: str) -> datetime:
-    text = fields.text(name)
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise InvalidField(fields.path(name), f"is not a time but {text!r}") from exc

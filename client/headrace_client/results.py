@@ -130,6 +130,73 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexSync:
+    """The syncs of an index from its table.
+
+    phase: `idle`, `syncing`, `failing`, or `stopped` where none runs. pending_rows: documents that
+    the one under way has yet to do, None where none is or it does not know yet. failures: in a
+    row, 0 after a success, which keeps last_error. rows_per_s, duration_s: of the last one that
+    changed anything.
+    """
+
+    phase: str
+    pending_rows: int | None
+    failures: int
+    last_error: str | None
+    last_error_at: datetime | None
+    rows_per_s: float | None
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProof:
+    """What the last comparison of an index with its table found, in documents."""
+
+    at: datetime
+    is_equal: bool
+    missing: int
+    extra: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDrift:
+    """The vectors of the newest generation that wrote any, against all written before them.
+
+    mean_cosine: of the two mean directions, 1 where nothing drifts. spread, index_spread: 0 for
+    vectors all alike, 1 for all directions alike. None where there is nothing to compare with.
+    """
+
+    generation: str
+    vectors: int
+    mean_cosine: float | None
+    spread: float | None
+    index_spread: float | None
+    near_zero_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """An index as the server has it. problem: why it cannot be searched, None where it can.
+
+    version: None before the first sync. lag: None where it cannot be measured. pending_rows:
+    touched in the table and not indexed yet, None where the table keeps no record. sync, proof,
+    drift: None where there was none so far.
+    """
+
+    name: str
+    documents: int
+    passages: int
+    version: IndexVersion | None
+    lag: Lag | None
+    pending_rows: int | None
+    problem: str | None
+    sync: IndexSync | None
+    proof: IndexProof | None
+    drift: IndexDrift | None
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Whether questions can be answered now; `problems` names the parts that are not there."""
 

@@ -10,7 +10,7 @@ import httpx2
 
 from headrace_client import wire
 from headrace_client.errors import NOT_READY, HeadraceError
-from headrace_client.results import Answer, Delta, Health, SearchResult
+from headrace_client.results import Answer, Delta, Health, IndexState, SearchResult
 from headrace_client.retries import Deadline, RetryPolicy, Tries
 from headrace_client.settings import DEFAULT_TIMEOUT_S, resolve
 from headrace_client.transport import LIMITS, RemainingTimeouts, cut_at, reply_of, translated
@@ -120,6 +120,14 @@ class HeadraceClient:
         """
         call = wire.search_call(text, index=index, query_type=query_type, k=k, filter=filter)
         return wire.decode_search(self._send(call, timeout_s))
+
+    def indexes(self, *, timeout_s: float | None = None) -> tuple[IndexState, ...]:
+        """Every index of the server, in its order. Raises HeadraceError."""
+        return wire.decode_indexes(self._send(wire.INDEXES, timeout_s))
+
+    def index(self, name: str, *, timeout_s: float | None = None) -> IndexState:
+        """One index: its version, lag, syncs and drift. Raises NotFound for an unknown one."""
+        return wire.decode_index(self._send(wire.index_call(name), timeout_s))
 
     def health(self, *, timeout_s: float | None = None) -> Health:
         """Whether questions can be answered, asked once, and what is missing.

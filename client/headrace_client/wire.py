@@ -14,7 +14,8 @@ from headrace_client.errors import (
 )
 from headrace_client.fields import Fields
 from headrace_client.forms import answer_of, hit_of, version_of
-from headrace_client.results import Answer, Delta, Health, SearchResult
+from headrace_client.index_forms import index_of
+from headrace_client.results import Answer, Delta, Health, IndexState, SearchResult
 from headrace_client.retries import parse_retry_after
 
 # An error inside a stream comes without its status; these are the codes that can happen there.
@@ -46,6 +47,7 @@ class Reply:
 
 
 HEALTH = Call("GET", "readyz")
+INDEXES = Call("GET", "indexes")
 
 
 def query_call(
@@ -77,6 +79,11 @@ def search_call(
     )
 
 
+def index_call(name: str) -> Call:
+    """GET /indexes/{name}."""
+    return Call("GET", f"indexes/{quote(name, safe='')}")
+
+
 def body_of(reply: Reply) -> bytes:
     """The body of a 200. Raises ApiError for 400 and above, UnexpectedResponse for the rest."""
     if reply.status == 200:
@@ -98,6 +105,16 @@ def decode_search(body: bytes) -> SearchResult:
     """Raises UnexpectedResponse, or InvalidField naming what is missing."""
     fields = Fields(_json(body))
     return SearchResult(fields.each("hits", hit_of), version_of(fields.inner("version")))
+
+
+def decode_indexes(body: bytes) -> tuple[IndexState, ...]:
+    """Raises UnexpectedResponse, or InvalidField naming what is missing."""
+    return Fields({"indexes": _json(body)}).each("indexes", index_of)
+
+
+def decode_index(body: bytes) -> IndexState:
+    """Raises UnexpectedResponse, or InvalidField naming what is missing."""
+    return index_of(Fields(_json(body)))
 
 
 def decode_health(reply: Reply) -> Health:

@@ -46,7 +46,8 @@ async def ask(
     embedder = assembly.build_embedder(settings, settings.indexes[section.index].embedder)
     index = indexes.open_index(settings, section.index, embedder)
     tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
-    source = indexes.build_source(settings, section.index)
+    has_table = section.index in settings.table_indexes
+    source = indexes.build_source(settings, section.index) if has_table else None
     generator = assembly.build_generator(settings, section.model)
     reranker = None
     if section.rerank is not None:
@@ -63,7 +64,7 @@ async def ask(
             generator=generator,
             features=assembly.build_features(settings),
             reranker=reranker,
-            lag=lambda: source.lag(index.version().source),
+            lag=lambda: None if source is None else source.lag(index.version().source),
         )
         return await chain.answer(Question(text, assembly.access_of(settings), k, tree, user))
     finally:

@@ -11,8 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from headrace import assembly, indexes, syncing
 from headrace.cli.ask import parse_json
 from headrace.cli.progress import bar
+from headrace.drift_records import record_drift
 from headrace.settings import Settings, load_settings
-from headrace.watching import last_word
+from headrace.status import status_form
+from headrace.watching import sync_once
 from pipelines.parts import Progress
 from pipelines.sync import SyncReport, rebuild
 from rag_chain.question import check_question
@@ -31,29 +33,15 @@ def run_sync(name: str, as_json: bool) -> None:
 
 
 def run_status(name: str, as_json: bool) -> None:
-    """Prints the live generation and its distance to the table."""
-    settings = load_settings()
-    indexes.index_section(settings, name)
-    version, documents, passages = indexes.published_state(settings, name)
-    lag = indexes.build_source(settings, name).lag(version.source)
-    watcher = last_word(settings, name)
-    form = {
-        "index": name,
-        "generation": version.generation,
-        "table_version": version.source.version,
-        "lag_versions": lag.versions,
-        "lag_s": round(lag.seconds, 1),
-        "created_at": version.created_at.isoformat(),
-        "documents": documents,
-        "passages": passages,
-        "sync": settings.indexes[name].sync,
-        "watcher": None if watcher is None else dataclasses.asdict(watcher),
-    }
+    """Prints the live generation, its distance to the table, and how its syncs go."""
+    form = status_form(load_settings(), name)
     if as_json:
         print(json_module.dumps(form, default=str))
         return
     for key, value in form.items():
-        print(f"{key:22} {value}")
+        rows = value.items() if isinstance(value, dict) else [("", value)]
+        for inner, shown in rows:
+            print(f"{f'{key}.{inner}'.rstrip('.'):24} {shown}")
 
 
 def run_search(
@@ -63,7 +51,7 @@ def run_search(
     settings = load_settings()
     check_question(text)
     check_k(k)
-    embedder = assembly.build_embedder(settings, indexes.index_section(settings, name).embedder)
+    embedder = assembly.build_embedder(settings, indexes.any_section(settings, name).embedder)
     index = indexes.open_index(settings, name, embedder)
     tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
     access, mode = assembly.access_of(settings), check_query_type(query_type)
@@ -76,21 +64,27 @@ def run_search(
 
 
 def run_create(name: str, as_json: bool) -> None:
-    """Publishes an empty generation, which `sync` then fills."""
+    """Publishes an empty generation, which `sync` or a server then fills."""
     settings = load_settings()
-    embedder = assembly.build_embedder(settings, indexes.index_section(settings, name).embedder)
-    made = indexes.table_index_settings(settings, name, embedder)
-    before_any = replace(indexes.build_source(settings, name).version(), version=-1)
-    version = create(indexes.index_home(settings, name), made, before_any)
+    embedder = assembly.build_embedder(settings, indexes.any_section(settings, name).embedder)
+    if name in settings.direct_indexes:
+        version = indexes.create_direct(settings, name, embedder)
+        filled = f"`POST /indexes/{name}/upsert` of a server fills it"
+    else:
+        made = indexes.table_index_settings(settings, name, embedder)
+        before_any = replace(indexes.build_source(settings, name).version(), version=-1)
+        version = create(indexes.index_home(settings, name), made, before_any)
+        filled = f"`headrace index sync {name}` fills it"
     if as_json:
         print(json_module.dumps({"index": name, "generation": version.generation}))
     else:
-        print(f"{name}: empty; `headrace index sync {name}` fills it")
+        print(f"{name}: empty; {filled}")
 
 
 def run_rebuild(name: str, as_json: bool) -> None:
     """Builds the index anew under the settings in force, and switches to it."""
     settings = load_settings()
+    indexes.index_section(settings, name)
     home = indexes.published_home(settings, name)
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
     with _document_bar() as on_progress:
@@ -103,6 +97,7 @@ def run_rebuild(name: str, as_json: bool) -> None:
             aside=syncing.setting_aside(settings, name),
             on_progress=on_progress,
         )
+    record_drift(settings, name, report, embedder.info)
     _print_report(report, as_json)
 
 
@@ -113,8 +108,8 @@ def sync_with_bar(settings: Settings, name: str) -> SyncReport:
     lineage = syncing.open_lineage(settings)
     try:
         with _document_bar() as on_progress:
-            return syncing.run_sync(
-                settings, name, index, embedder, on_progress=on_progress, lineage=lineage
+            return sync_once(
+                settings, name, embedder, index, on_progress=on_progress, lineage=lineage
             )
     finally:
         if lineage is not None:

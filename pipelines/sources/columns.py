@@ -9,7 +9,7 @@ from pipelines.errors import SchemaMismatch
 from pipelines.sources.protocol import ColumnMapping
 from vector_index.passages import MetadataType
 
-Kind = MetadataType | Literal["vector"]
+Kind = MetadataType | Literal["vector", "bytes", "path"]
 
 _SPELLINGS: tuple[tuple[MetadataType, tuple[str, ...]], ...] = (
     ("string", ("string", "large_string", "string_view")),
@@ -19,6 +19,8 @@ _SPELLINGS: tuple[tuple[MetadataType, tuple[str, ...]], ...] = (
     ("date", ("date32[day]",)),
 )
 _METADATA = "metadata:"
+# A document's path with the mark of its content, as DocumentSource has it.
+MARKED_PATH = pa.struct([("path", pa.string()), ("mark", pa.string())])
 _WANTED: dict[str, Kind] = {
     "groups": "strings",
     "updated_at": "timestamp",
@@ -41,6 +43,10 @@ def kind_of(role: str, arrow: pa.DataType) -> Kind:
     """What a column of this type holds. Raises SchemaMismatch where an index cannot take it."""
     if pa.types.is_dictionary(arrow):
         arrow = arrow.value_type
+    if role == "text" and arrow == MARKED_PATH:
+        return "path"
+    if role == "text" and is_bytes(arrow):
+        return "bytes"
     if role == "vector" and _is_list(arrow) and pa.types.is_floating(arrow.value_type):
         return "vector"
     for kind, spellings in _SPELLINGS:
@@ -62,7 +68,9 @@ def check_columns(schema: pa.Schema, mapping: ColumnMapping, table: object) -> N
                 f"table {table} has no column {column!r}; it has: {', '.join(schema.names)}"
             )
         if role in _WANTED:
-            _check_kind(role, column, schema.field(column).type)
+            is_document = role == "text" and mapping.text_from == "bytes"
+            wanted = "bytes" if is_document else _WANTED[role]
+            _check_kind(role, column, schema.field(column).type, wanted)
 
 
 def metadata_types(schema: pa.Schema, mapping: ColumnMapping) -> dict[str, MetadataType]:
@@ -78,17 +86,23 @@ def fingerprint(schema: pa.Schema, mapping: ColumnMapping) -> str:
     columns = [
         (role, name, kind_of(role, schema.field(name).type)) for role, name in roles(mapping)
     ]
-    return hashlib.sha256(repr((columns, mapping.text_format)).encode()).hexdigest()[:16]
+    how = [mapping.text_format] if mapping.text_from == "text" else [mapping.text_from]
+    return hashlib.sha256(repr((columns, *how)).encode()).hexdigest()[:16]
 
 
-def _check_kind(role: str, column: str, arrow: pa.DataType) -> None:
-    wanted = _WANTED[role]
+def is_bytes(arrow: pa.DataType) -> bool:
+    """Whether a column of this type can hold documents."""
+    return str(arrow) in ("binary", "large_binary", "binary_view")
+
+
+def _check_kind(role: str, column: str, arrow: pa.DataType, wanted: Kind) -> None:
     try:
         found = kind_of(role, arrow)
     except SchemaMismatch:
         found = None
     if found != wanted:
-        names = {"strings": "an array of strings", "vector": "an array of floats"}
+        names = {"strings": "an array of strings", "vector": "an array of floats",
+                 "bytes": "binary, of documents"}  # fmt: skip
         should = names.get(wanted, f"a {wanted}")
         raise SchemaMismatch(f"column {column!r} must be {should}, it is {arrow}")
 

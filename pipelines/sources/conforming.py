@@ -4,14 +4,15 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from pipelines.sources.columns import check_columns, kind_of, roles
+from pipelines.sources.columns import Kind, check_columns, kind_of, roles
 from pipelines.sources.protocol import ColumnMapping
 from vector_index.passages import ARROW_TYPES
 
 
 def text_columns(mapping: ColumnMapping) -> frozenset[str]:
     """The mapped columns that must hold strings."""
-    named = (mapping.key, mapping.title, mapping.text, mapping.tenant)
+    text = None if mapping.text_from == "bytes" else mapping.text
+    named = (mapping.key, mapping.title, text, mapping.tenant)
     return frozenset(name for name in named if name is not None)
 
 
@@ -25,8 +26,7 @@ def read_types(schema: pa.Schema, mapping: ColumnMapping, where: object) -> dict
     types = {}
     for role, name in roles(mapping):
         stored = schema.field(name).type
-        kind = kind_of(role, stored)
-        types[name] = stored if kind == "vector" else ARROW_TYPES[kind]
+        types[name] = _read_as(kind_of(role, stored), stored)
     return {name: types[name] for name in mapping.columns()}
 
 
@@ -37,6 +37,15 @@ def conform(batch: pa.RecordBatch, types: Mapping[str, pa.DataType]) -> pa.Recor
     """
     arrays = [_cast(batch.column(name), arrow) for name, arrow in types.items()]
     return pa.RecordBatch.from_arrays(arrays, names=list(types))
+
+
+def _read_as(kind: Kind, stored: pa.DataType) -> pa.DataType:
+    if kind == "vector":
+        return stored
+    if kind == "bytes":
+        return pa.large_binary()
+    assert kind != "path", "paths are marked after they are read"
+    return ARROW_TYPES[kind]
 
 
 def _cast(column: pa.Array, arrow: pa.DataType) -> pa.Array:

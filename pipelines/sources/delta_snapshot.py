@@ -73,7 +73,7 @@ class DeltaSnapshot:
         found = fragment.scanner(
             schema=self.dataset.schema,
             columns=self.mapping.columns(),
-            batch_size=_BATCH_ROWS,
+            batch_size=self.mapping.batch_rows(_BATCH_ROWS),
             batch_readahead=_READ_AHEAD,
             fragment_scan_options=_STREAMED,
         )

@@ -9,32 +9,43 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pyarrow as pa
-
-from pipelines.errors import DocumentUnreadable, MissingExtra, SchemaMismatch
+from pipelines.errors import DocumentTooSlow, DocumentUnreadable, MissingExtra
 from pipelines.sources.document_child import REPLY, REQUEST
 from pipelines.sources.html import html_text
 
 _CHILD = Path(__file__).with_name("document_child.py")
-_MAX_FILE_BYTES = 256_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ParserLimits:
+    """What one document may take. memory_bytes: address space of the child that parses it."""
+
+    timeout_s: float = 60.0
+    memory_bytes: int = 4 << 30
+
+
+def check_installed() -> None:
+    """Raises MissingExtra where documents cannot be parsed."""
+    if importlib.util.find_spec("xberg") is None:
+        raise MissingExtra(
+            "documents are parsed by xberg, which is not installed: "
+            "pip install 'headrace[documents]'"
+        )
 
 
 class DocumentParser:
     """Parses one document at a time in a child process, which is replaced when it ends."""
 
-    def __init__(self, *, timeout_s: float = 60.0, memory_bytes: int = 4 << 30) -> None:
-        """memory_bytes: address space of the child. Raises MissingExtra."""
-        if importlib.util.find_spec("xberg") is None:
-            raise MissingExtra(
-                "documents are parsed by xberg, which is not installed: "
-                "pip install 'headrace[documents]'"
-            )
-        self._timeout_s = timeout_s
-        self._memory_bytes = memory_bytes
+    def __init__(self, limits: ParserLimits = ParserLimits()) -> None:
+        """Raises MissingExtra."""
+        check_installed()
+        self._timeout_s = limits.timeout_s
+        self._memory_bytes = limits.memory_bytes
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
@@ -53,7 +64,7 @@ class DocumentParser:
         """The document's text, its headings set off as by `plain_text`; no bytes are no text.
 
         Its kind is told by its content. Raises DocumentUnreadable: no known kind, damaged, without
-        any text (pictures are not read), too slow, or the parser crashed.
+        any text (pictures are not read), or the parser crashed; DocumentTooSlow.
         """
         if not content:
             return ""
@@ -105,9 +116,7 @@ class DocumentParser:
         while missing:
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not select.select([child.stdout], [], [], left_s)[0]:
-                raise DocumentUnreadable(
-                    f"parsing the document took more than {self._timeout_s:g} s"
-                )
+                raise DocumentTooSlow(f"parsing the document took more than {self._timeout_s:g} s")
             piece = os.read(child.stdout.fileno(), min(missing, 1 << 20))
             if not piece:
                 raise DocumentUnreadable(f"the parser died of the document ({_death(child)})")
@@ -122,52 +131,6 @@ class DocumentParser:
             # What it was not yet given is of no use to anyone.
             with contextlib.suppress(BrokenPipeError):
                 child.communicate()
-
-
-def document_texts(
-    batch: pa.RecordBatch, column: str, parser: DocumentParser, *, folder: Path | None = None
-) -> list[str | DocumentUnreadable]:
-    """The text of each row's document, or why it has none; a null is an empty text.
-
-    column: of bytes, the documents themselves, or of strings, their paths below `folder`. Raises
-    SchemaMismatch for another type, or for paths without a folder.
-    """
-    values = batch.column(column)
-    kind = values.type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return [_text(value, parser) for value in values]
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise SchemaMismatch(f"column {column!r} must be bytes or paths of documents, it is {kind}")
-    if folder is None:
-        raise SchemaMismatch(
-            f"column {column!r} holds paths of documents, but no folder is set that they are below"
-        )
-    return [_text(value, parser, folder.resolve()) for value in values]
-
-
-def _text(
-    value: pa.Scalar, parser: DocumentParser, folder: Path | None = None
-) -> str | DocumentUnreadable:
-    held = value.as_py()
-    if held is None:
-        return ""
-    try:
-        return parser.text(held if folder is None else _file_bytes(held, folder))
-    except DocumentUnreadable as exc:
-        return exc
-
-
-def _file_bytes(path: str, folder: Path) -> bytes:
-    """A table's rows are not to choose which of this machine's files become searchable."""
-    try:
-        file = (folder / path).resolve()
-        if not file.is_relative_to(folder):
-            raise DocumentUnreadable(f"path {path!r} leads out of {folder}")
-        if (size := file.stat().st_size) > _MAX_FILE_BYTES:
-            raise DocumentUnreadable(f"{path!r} has {size} bytes, {_MAX_FILE_BYTES} are allowed")
-        return file.read_bytes()
-    except (OSError, ValueError) as exc:
-        raise DocumentUnreadable(f"{path!r} cannot be read: {exc}") from exc
 
 
 def _death(child: subprocess.Popen[bytes]) -> str:

@@ -42,6 +42,10 @@ def _bytes(column: pa.Array, kind: Kind) -> pa.Array:
     """The column as large_binary: one spelling a value, nulls kept."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if kind == "bytes":
+        return column.cast(pa.large_binary())
+    if kind == "path":
+        return _paths(column)
     if kind == "string":
         return column.cast(pa.large_string(), safe=False).cast(pa.large_binary())
     if kind == "float":
@@ -53,6 +57,12 @@ def _bytes(column: pa.Array, kind: Kind) -> pa.Array:
     if kind in ("int", "bool"):
         return _digits(column.cast(pa.int64()))
     return _lists(column, kind)
+
+
+def _paths(column: pa.Array) -> pa.Array:
+    """A document's path and the mark of its content; a null where there is no path."""
+    path, mark = (_bytes(column.field(name), "string") for name in ("path", "mark"))
+    return pc.if_else(path.is_valid(), _joined(_framed(path), _framed(mark)), None)
 
 
 def _lists(column: pa.Array, kind: Kind) -> pa.Array:

@@ -18,6 +18,8 @@ from pipelines.sources.protocol import ColumnMapping, Snapshot
 from vector_index.passages import Lag, MetadataType, SourceVersion
 
 _BATCH_ROWS = 1024
+# Of rows that each may hold a whole document.
+_DOCUMENT_ROWS = 64
 
 
 class ParquetSource:
@@ -82,12 +84,16 @@ class ParquetSnapshot:
         those that were listed: then no state of the table was seen whole.
         """
         hashes = collect_hashes(self.rows(None), self.mapping, self._folder.location)
+        self.check_same()
+        return hashes
+
+    def check_same(self) -> None:
+        """Raises SourceChanged where the files are not, by now, those that were listed."""
         if self._folder.listing().fingerprint != self._listing.fingerprint:
             raise SourceChanged(
                 f"files were added or removed at {self._folder.location} while it was read; "
                 f"sync again"
             )
-        return hashes
 
     def rows(self, keys: Collection[str] | None) -> Iterator[pa.RecordBatch]:
         """The mapped columns of the rows with these keys, at most 1,024 rows a batch."""
@@ -144,7 +150,8 @@ def _group_rows(
     constants: Mapping[str, pa.Scalar],
 ) -> Iterator[pa.RecordBatch]:
     stored = [name for name in types if name not in constants]
-    for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=stored):
+    rows = _DOCUMENT_ROWS if pa.large_binary() in types.values() else _BATCH_ROWS
+    for batch in parquet.iter_batches(rows, row_groups=[group], columns=stored):
         for name in types:
             if name in constants:
                 batch = batch.append_column(name, pa.repeat(constants[name], batch.num_rows))

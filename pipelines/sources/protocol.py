@@ -9,6 +9,9 @@ import pyarrow as pa
 from vector_index.passages import Lag, MetadataType, SourceVersion
 
 TextFormat = Literal["plain", "markdown", "html"]
+TextFrom = Literal["text", "bytes", "paths"]
+
+_DOCUMENT_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,7 @@ class ColumnMapping:
 
     vector: a column of float lists of the index's dimension, used in place of an embedder.
     text_format: how `text` is written; HTML and Markdown are indexed as the text they show.
+    text_from: what the column `text` holds: text, documents such as PDFs, or paths of such.
     """
 
     key: str
@@ -28,12 +32,17 @@ class ColumnMapping:
     updated_at: str | None = None
     vector: str | None = None
     text_format: TextFormat = "plain"
+    text_from: TextFrom = "text"
 
     def columns(self) -> list[str]:
         """Every mapped column once, in a stable order."""
         named = [self.key, self.title, self.text, *self.metadata]
         optional = [self.tenant, self.groups, self.updated_at, self.vector]
         return list(dict.fromkeys([*named, *(name for name in optional if name is not None)]))
+
+    def batch_rows(self, usual: int) -> int:
+        """How many rows to read at a time: fewer where a row may hold a whole document."""
+        return min(usual, _DOCUMENT_ROWS) if self.text_from == "bytes" else usual
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ class SqlSource:
         datasets = {name: table.dataset for name, table in pinned.items()}
         with locked_duckdb(datasets, self._scratch) as connection:
             try:
-                yield from answer(connection, self._sql, _GROUP_ROWS)
+                yield from answer(connection, self._sql, self.mapping.batch_rows(_GROUP_ROWS))
             except (pa.ArrowException, OSError) as exc:
                 said = " ".join(str(exc).split())[:300]
                 raise SourceUnreadable(f"a table of {_WHERE} cannot be read: {said}") from exc

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from markdown_it import MarkdownIt
 
 from pipelines.sources.html import html_text
-from pipelines.sources.protocol import TextFormat
+from pipelines.sources.protocol import TextFormat, TextFrom
 
 # The parser calls itself for each level, and leaves out what is nested deeper than it is told.
 _MAX_NESTING = 100
@@ -23,11 +23,13 @@ def plain_text(text: str, text_format: TextFormat) -> str:
     return _READERS[text_format](text)
 
 
-def text_recipe(text_format: TextFormat) -> Mapping[str, int]:
+def text_recipe(text_format: TextFormat, text_from: TextFrom = "text") -> Mapping[str, int]:
     """What to record beside the chunking of an index: which reading its offsets count in.
 
     The number rises whenever the same input gives another text. Empty for `plain`.
     """
+    if text_from != "text":
+        return {"document_text": 1}
     return {} if text_format == "plain" else {f"{text_format}_text": 1}
 
 

@@ -14,7 +14,16 @@ import pytest
 import uvicorn
 
 from feature_store.memory import InMemoryFeatures, View
-from gateway import Backend, IndexForm, create_app
+from gateway import (
+    Backend,
+    DriftForm,
+    IndexForm,
+    LagForm,
+    ProofForm,
+    SyncForm,
+    VersionForm,
+    create_app,
+)
 from headrace_client import AsyncHeadraceClient, HeadraceClient
 from llm_endpoint.embedding import HashingEmbedder
 from llm_endpoint.generation import Fault, ScriptedGenerator
@@ -88,16 +97,35 @@ class World:
             for name, generator in self.generators.items()
         }  # fmt: skip
         backend = Backend(
-            chains, {"docs": retriever}, Access("acme", frozenset()), lambda: self.problems,
-            index=_index_form,
+            chains, {"docs": retriever, "new": retriever}, Access("acme", frozenset()),
+            lambda: self.problems, index=_index_form,
         )  # fmt: skip
         return create_app(backend, max_body_bytes=100_000, max_in_flight=16)
 
 
 def _index_form(name):
+    """`docs` has all there can be, any other nothing yet."""
+    if name != "docs":
+        return IndexForm(
+            name=name, documents=0, passages=0, version=None, lag=None, problem="not published",
+            sync=None,
+        )  # fmt: skip
     return IndexForm(
-        name=name, documents=1, passages=1, version=None, lag=None, problem=None, sync=None
-    )
+        name=name, documents=3, passages=4, problem=None, pending_rows=9,
+        version=VersionForm(
+            index=name, generation="3-t-v7", created_at=NOW, table_id="t", table_version=7
+        ),
+        lag=LagForm(versions=2, seconds=5.0),
+        sync=SyncForm(
+            phase="failing", pending_rows=1, failures=2, last_error="no table", last_error_at=NOW,
+            rows_per_s=12.5, duration_s=0.5,
+        ),
+        proof=ProofForm(at=NOW, is_equal=False, missing=1, extra=2, changed=3),
+        drift=DriftForm(
+            generation="3-t-v7", vectors=4, mean_cosine=0.5, spread=0.25, index_spread=None,
+            near_zero_share=0.0,
+        ),
+    )  # fmt: skip
 
 
 class Refusing:
@@ -161,7 +189,7 @@ class Sync:
 
     def __init__(self, *arguments, **options):
         self.client = HeadraceClient(*arguments, **options)
-        for name in ("query", "search", "health", "is_ready", "close"):
+        for name in ("query", "search", "indexes", "index", "health", "is_ready", "close"):
             setattr(self, name, getattr(self.client, name))
 
     def stream(self, *arguments, **options):
@@ -175,7 +203,7 @@ class Async:
     def __init__(self, *arguments, **options):
         self.runner = asyncio.Runner()
         self.client = AsyncHeadraceClient(*arguments, **options)
-        for name in ("query", "search", "health", "is_ready"):
+        for name in ("query", "search", "indexes", "index", "health", "is_ready"):
             setattr(self, name, self._blocking(getattr(self.client, name)))
 
     def _blocking(self, method):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -13,6 +13,10 @@ from headrace_client import (
     Feature,
     HeadraceClient,
     Health,
+    IndexDrift,
+    IndexProof,
+    IndexState,
+    IndexSync,
     IndexVersion,
     InvalidRequest,
     Lag,
@@ -103,6 +107,7 @@ def test_a_search_by_words_or_by_both_carries_the_scores_of_its_legs(headrace):
         (lambda c: c.query("q", filter={"x": 1}), InvalidRequest, 400, "invalid_query", "filter"),
         (lambda c: c.search("q", index="a/ü"), NotFound, 404, "not_found", None),
         (lambda c: c.search("q", index="nö"), NotFound, 404, "index_not_found", "index"),
+        (lambda c: c.index("nö"), NotFound, 404, "index_not_found", "index"),
         (lambda c: c.search("q" * 100_001, index="docs"), InvalidRequest, 413,
          "body_too_large", None),
     ],
@@ -123,6 +128,25 @@ def test_a_filter_may_hold_dates_and_what_is_no_json_is_refused_before_sending(h
     assert headrace.search("q", index="docs", filter={"kind": date(2026, 11, 24)}).hits == ()
     with pytest.raises(TypeError, match="set, not JSON"):
         headrace.search("q", index="docs", filter={"kind": {"module"}})
+
+
+def test_an_index_is_typed_down_to_its_last_part(headrace):
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    docs = IndexState(
+        name="docs",
+        documents=3,
+        passages=4,
+        version=IndexVersion("docs", "3-t-v7", now, "t", 7),
+        lag=Lag(2, 5.0),
+        pending_rows=9,
+        problem=None,
+        sync=IndexSync("failing", 1, 2, "no table", now, 12.5, 0.5),
+        proof=IndexProof(now, False, 1, 2, 3),
+        drift=IndexDrift("3-t-v7", 4, 0.5, 0.25, None, 0.0),
+    )
+    new = IndexState("new", 0, 0, None, None, None, "not published", None, None, None)
+    assert headrace.indexes() == (docs, new)
+    assert (headrace.index("docs"), headrace.index("new")) == (docs, new)
 
 
 def test_health_says_what_is_missing(headrace, served):
@@ -176,6 +200,7 @@ def test_base_urls_with_a_path_and_names_with_a_slash_are_kept(refusing, connect
 
 
 def test_both_clients_have_the_same_calls_with_the_same_options():
-    for name in ("__init__", "query", "stream", "search", "health", "is_ready"):
+    calls = ("query", "stream", "search", "indexes", "index", "health", "is_ready")
+    for name in ("__init__", *calls):
         sync = inspect.signature(getattr(HeadraceClient, name))
         assert sync.parameters == inspect.signature(getattr(AsyncHeadraceClient, name)).parameters

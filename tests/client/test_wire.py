@@ -7,7 +7,13 @@ import pytest
 
 from gateway.errors import explain
 from headrace_client import InvalidField, InvalidRequest, ServerFailed
-from headrace_client.wire import EventReader, decode_answer, decode_search, query_call
+from headrace_client.wire import (
+    EventReader,
+    decode_answer,
+    decode_indexes,
+    decode_search,
+    query_call,
+)
 from llm_endpoint import errors
 from rag_chain.errors import RagChainError
 
@@ -61,6 +67,14 @@ def test_a_field_of_a_hit_is_named_by_its_path():
     with pytest.raises(InvalidField) as caught:
         decode_search(b'{"hits": [{"document_id": "a"}], "version": {}}')
     assert caught.value.field == "hits[0].title"
+
+
+def test_a_field_of_an_index_is_named_by_its_path_and_a_list_is_expected():
+    with pytest.raises(InvalidField) as caught:
+        decode_indexes(b'[{"name": "a", "documents": "many"}]')
+    assert caught.value.field == "indexes[0].documents"
+    with pytest.raises(InvalidField, match="is not a list"):
+        decode_indexes(b'{"name": "a"}')
 
 
 def test_what_is_not_given_is_not_sent():

@@ -210,6 +210,8 @@ def test_a_server_told_to_watch_syncs_commits_by_itself(serve, synced_workspace)
     assert (told["documents"], told["version"]["table_version"]) == (2, 1)
     assert (told["sync"]["failures"], told["problem"]) == (0, None)
     assert told["sync"]["rows_per_s"] > 0
+    assert (told["pending_rows"], told["drift"]["vectors"]) == (0, 3)
+    assert (status["pending_rows"], status["drift"]) == (0, told["drift"])
     while told["proof"] is None and time.monotonic() < deadline:
         time.sleep(0.1)
         told = server.http.get("/indexes/docs").json()

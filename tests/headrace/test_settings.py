@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+from headrace.indexes import build_source
 from headrace.settings import load_settings
 from headrace.settings_file import InvalidSettings
 
@@ -54,6 +55,16 @@ def test_relative_paths_are_relative_to_the_file_and_absolute_ones_stay(load, tm
     assert load(GOOD).state_dir == tmp_path / ".headrace"
 
 
+def test_a_document_column_holds_paths_where_a_folder_is_given_and_else_bytes(load, tmp_path):
+    for folder, holds in (({}, "bytes"), ({"folder": "papers"}, "paths")):
+        form = changed("indexes.docs.document", {"column": "file", **folder})
+        del form["indexes"]["docs"]["text"]
+        settings = load(form)
+        assert (build_source(settings, "docs").mapping.text_from, holds) == (holds, holds)
+    assert settings.indexes["docs"].document.folder == str(tmp_path / "papers")
+    assert settings.indexes["docs"].text_column == "file"
+
+
 def test_a_secret_comes_from_the_environment_and_is_never_shown(load):
     settings = load(GOOD)
     assert settings.models["far"].api_key.get_secret_value() == "s3cret"
@@ -76,6 +87,8 @@ def test_the_environment_goes_before_the_file(load):
         (changed("models.far.api_key", "${NO_SUCH}"), ("models.far.api_key", "'NO_SUCH'")),
         (changed("indexes.docs.kind", "tree"), ("indexes.docs.kind", "'tree'", "'flat'")),
         (changed("indexes.docs.embedder", "write"), ("indexes.docs.embedder", "'write'", "embed")),
+        (changed("indexes.docs.document", {"column": "c"}), ("indexes.docs", "either text")),
+        (changed("indexes.docs.document", {"colum": "c"}), ("docs.document", "'colum'", "folder")),
         (changed("indexes.docs.gpu", 3), ("indexes.docs.gpu", "no card '3'", "known: none")),
         (changed("chains.docs.index", "nope"), ("chains.docs.index", "'nope'", "known: docs")),
         (changed("chains.docs.model", "embed"), ("chains.docs.model", "'embed'", "far, write")),

@@ -2,9 +2,11 @@
 
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
+from papers import DOCX, PDF
 
 
 @pytest.fixture
@@ -61,10 +63,33 @@ def test_rules_set_rows_aside_and_lineage_is_told(run, workspace):
     assert events[1]["outputs"]
 
 
+def test_documents_are_synced_quarantined_retried_and_found(run, workspace):
+    documents = {"csv": PDF, "json": DOCX, "threading": PDF[:300]}
+    papers = workspace.folder / "papers"
+    papers.mkdir()
+    for key, content in documents.items():
+        (papers / key).write_bytes(content)
+    table = DeltaTable(workspace.table).to_pyarrow_table().sort_by("id")
+    write_deltalake(workspace.table, table.append_column("file", pa.array(documents)),
+                    mode="overwrite", schema_mode="overwrite")  # fmt: skip
+    config = workspace.folder / "headrace.yaml"
+    document = "    document: {column: file, folder: papers, timeout_s: 30, look_every_s: 1}\n"
+    config.write_text(config.read_text().replace("    text: body\n", document))
+    report = json.loads(run("index", "sync", "docs", "--json").stdout)
+    assert (report["changed"], report["quarantined"]) == (2, 1)
+    hits = json.loads(run("index", "search", "docs", "ask support", "--json").stdout)["hits"]
+    assert hits[0]["passage"]["text"] == "Refunds take 14 days. Ask support for more."
+    (held,) = json.loads(run("index", "quarantine", "docs", "--json").stdout)
+    assert (held["key"], held["reason"]) == ("threading", "parser_failed")
+    retried = json.loads(run("index", "retry", "docs", "--json").stdout)
+    assert retried["failed"] == ["threading"]
+
+
 @pytest.mark.parametrize(
     ("key", "form", "message"),
     [
         ("SOURCE", {"sql": "SELECT 1"}, "give either path, or sql"),
+        ("DOCUMENT", {"column": "body"}, "give either text, a column, or document"),
         ("QUALITY", [{"column": "nope", "check": "not_null"}], "there is no column 'nope'"),
     ],
 )

@@ -1,77 +1,14 @@
 """Real PDF and Word files, parsed by the real xberg in a real child process."""
 
 import importlib.util
-import io
 import os
-import zipfile
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from papers import DOCX, PDF, docx, obey_documents, pdf
 
-from pipelines.errors import DocumentUnreadable, MissingExtra, SchemaMismatch
-from pipelines.sources.documents import DocumentParser, document_texts
-
-OFFICE = "http://schemas.openxmlformats.org"
-WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
-
-
-def pdf(*lines):
-    """A PDF of one page in Helvetica."""
-    shown = "BT /F1 14 Tf 72 720 Td 20 TL " + " ".join(f"({line}) Tj T*" for line in lines) + " ET"
-    objects = [
-        "<< /Type /Catalog /Pages 2 0 R >>",
-        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
-        "/Resources << /Font << /F1 5 0 R >> >> >>",
-        f"<< /Length {len(shown)} >>\nstream\n{shown}\nendstream",
-        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ]
-    made, places = b"%PDF-1.4\n", []
-    for number, content in enumerate(objects, 1):
-        places.append(len(made))
-        made += f"{number} 0 obj\n{content}\nendobj\n".encode()
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
-    return (
-        made
-        + (
-            f"xref\n0 6\n0000000000 65535 f \n{table}trailer << /Size 6 /Root 1 0 R >>\n"
-            f"startxref\n{len(made)}\n%%EOF\n"
-        ).encode()
-    )
-
-
-def docx(*paragraphs):
-    """A Word document; a paragraph is (style or None, text)."""
-    body = "".join(
-        f"<w:p><w:pPr><w:pStyle w:val='{style}'/></w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
-        for style, text in paragraphs
-    )
-    types = (
-        f"<Types xmlns='{OFFICE}/package/2006/content-types'>"
-        "<Default Extension='rels' "
-        "ContentType='application/vnd.openxmlformats-package.relationships+xml'/>"
-        f"<Override PartName='/word/document.xml' ContentType='{WORD}'/></Types>"
-    )
-    relations = (
-        f"<Relationships xmlns='{OFFICE}/package/2006/relationships'><Relationship Id='r1' "
-        f"Type='{OFFICE}/officeDocument/2006/relationships/officeDocument' "
-        "Target='word/document.xml'/></Relationships>"
-    )
-    held = (
-        f"<w:document xmlns:w='{OFFICE}/wordprocessingml/2006/main'><w:body>{body}</w:body>"
-        "</w:document>"
-    )
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("[Content_Types].xml", types)
-        archive.writestr("_rels/.rels", relations)
-        archive.writestr("word/document.xml", held)
-    return made.getvalue()
-
-
-PDF = pdf("Refunds take 14 days.", "Ask support for more.")
-DOCX = docx((None, "Intro."), ("Heading1", "Refunds"), (None, "They take 14 days."))
+from pipelines.errors import DocumentUnreadable, MissingExtra
+from pipelines.sources.documents import DocumentParser, ParserLimits
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +20,8 @@ def parser():
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
     """A parser whose xberg does what a document tells it: the child is our own, and real."""
-    (tmp_path / "xberg.py").write_text(
-        "import os, time, types\n"
-        "ExtractInputKind = types.SimpleNamespace(BYTES='bytes')\n"
-        "def ExtractInput(kind, bytes): return bytes\n"
-        "def ExtractionConfig(**settings): pass\n"
-        "async def extract(content, settings):\n"
-        "    print('noise that is no reply', flush=True)\n"
-        "    if content == b'crash': os.abort()\n"
-        "    if content == b'exit': os._exit(3)\n"
-        "    if content == b'hang': time.sleep(600)\n"
-        "    text = 'x' * (1 << 33) if content == b'eat' else content.decode()\n"
-        "    part = types.SimpleNamespace(content=f'<p>{text} by {os.getpid()}</p>')\n"
-        "    return types.SimpleNamespace(errors=[], results=[part])\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with DocumentParser(timeout_s=1.0, memory_bytes=1 << 30) as made:
+    obey_documents(tmp_path, monkeypatch)
+    with DocumentParser(ParserLimits(timeout_s=1.0, memory_bytes=1 << 30)) as made:
         yield made
 
 
@@ -168,37 +91,6 @@ def test_a_document_without_text_is_named_and_no_bytes_are_no_text(parser):
     assert parser.text(b"") == ""
 
 
-def test_a_column_of_bytes_gives_a_text_or_a_reason_for_each_row(parser):
-    batch = pa.record_batch({"file": pa.array([PDF, None, b"%PDF-1.4 no", DOCX], pa.binary())})
-    first, null, broken, last = document_texts(batch, "file", parser)
-    assert (first, null) == (parser.text(PDF), "")
-    assert isinstance(broken, DocumentUnreadable)
-    assert last == parser.text(DOCX)
-
-
-def test_a_column_of_paths_reads_files_below_the_folder_and_no_others(parser, tmp_path):
-    folder = tmp_path / "documents"
-    folder.mkdir()
-    (folder / "policy.pdf").write_bytes(PDF)
-    (tmp_path / "secret.txt").write_text("secret")
-    (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
-    paths = ["policy.pdf", "../secret.txt", str(tmp_path / "secret.txt"), "link.txt", "no.pdf",
-             "bad\0name", "."]  # fmt: skip
-    batch = pa.record_batch({"path": pa.array(paths)})
-    found = document_texts(batch, "path", parser, folder=folder)
-    assert found[0] == parser.text(PDF)
-    assert all(isinstance(text, DocumentUnreadable) for text in found[1:])
-    assert ["leads out of" in str(text) for text in found[1:4]] == [True] * 3
-
-
-def test_columns_that_are_no_documents_are_named(parser):
-    batch = pa.record_batch({"n": [1], "path": ["x.pdf"]})
-    with pytest.raises(SchemaMismatch, match="'n' must be bytes or paths of documents"):
-        document_texts(batch, "n", parser)
-    with pytest.raises(SchemaMismatch, match="no folder is set"):
-        document_texts(batch, "path", parser)
-
-
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'headrace\[documents\]'"):
@@ -208,7 +100,7 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
 def test_a_bomb_of_an_archive_is_refused_or_ends_the_child_alone():
     bomb = docx((None, "a" * 150_000_000))
     assert len(bomb) < 1_000_000
-    with DocumentParser(timeout_s=30.0, memory_bytes=768 << 20) as small:
+    with DocumentParser(ParserLimits(30.0, 768 << 20)) as small:
         with pytest.raises(DocumentUnreadable):
             small.text(bomb)
         assert small.text(PDF).startswith("Refunds")

@@ -4,12 +4,14 @@ import json
 import logging
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow as pa
 import pytest
 
+from pipelines.embedding_drift import DriftGauges
 from pipelines.lineage import IndexMade, SyncRun, TableRead, dataset_name
 from pipelines.lineage_sender import LineageSender, to_file, to_http
 from vector_index.manifest import IndexSettings
@@ -114,6 +116,25 @@ def test_a_complete_names_table_and_generation_with_what_they_are_made_of(tmp_pa
     assert made["facets"]["headrace_chunker"]["max_tokens"] == 200
     assert (index["documents"], index["passages"], index["removed"]) == (40, 90, 2)
     assert made["outputFacets"]["outputStatistics"]["rowCount"] == 5
+
+
+def test_the_drift_of_the_vectors_is_told_where_there_is_a_number(tmp_path):
+    path, nan = tmp_path / "events.jsonl", float("nan")
+    with LineageSender(to_file(path)) as sender:
+        for drift in (
+            None,
+            DriftGauges(5, 0.5, 0.25, 0.125, 0.0),
+            DriftGauges(5, nan, 0.25, nan, 0),
+        ):
+            run = SyncRun("docs", sender)
+            run.start()
+            run.complete(READ, replace(MADE, drift=drift))
+    events = [event for event in in_file(path) if event["eventType"] == "COMPLETE"]
+    told = [event["outputs"][0]["facets"].get("headrace_drift") for event in events]
+    assert told[0] is None
+    numbers = ("vectors", "meanCosine", "spread", "indexSpread", "nearZeroShare")
+    assert [told[1][name] for name in numbers] == [5, 0.5, 0.25, 0.125, 0.0]
+    assert [name for name in numbers if name in told[2]] == ["vectors", "spread", "nearZeroShare"]
 
 
 def test_every_facet_says_who_made_it_and_by_which_schema(tmp_path):

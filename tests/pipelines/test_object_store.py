@@ -15,15 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from obstore.store import S3Store
+from papers import PDF
 
 from headrace.settings_file import read_config
 from pipelines.errors import (
     BadQuery,
     FileUnreadable,
+    PathRefused,
     SourceChanged,
     SourceUnreadable,
     TableNotFound,
 )
+from pipelines.sources.document_folder import DocumentFolder
 from pipelines.sources.parquet import ParquetSource
 from pipelines.sources.protocol import ColumnMapping
 from pipelines.sources.sql import SqlSource
@@ -257,3 +260,43 @@ def test_a_store_that_is_down_or_an_option_that_is_unknown_is_named(options):
 def test_a_missing_bucket_is_named(options):
     with pytest.raises((SourceUnreadable, TableNotFound), match="s3://elsewhere"):
         ParquetSource("s3://elsewhere/docs", MAPPING, options=options).version()
+
+
+def test_documents_in_a_bucket_are_read_by_name_or_url_and_a_replaced_one_is_noticed(
+    bucket, options
+):
+    obstore.put(bucket, "papers/a/policy.pdf", PDF)
+    obstore.put(bucket, "secret.txt", b"secret")
+    folder = DocumentFolder("s3://tables/papers/", options, look_every_s=0)
+    before = folder.listing()
+    assert folder.read("a/policy.pdf", before) == PDF
+    assert folder.read("s3://tables/papers/a/policy.pdf", before) == PDF
+    for path in ("../secret.txt", "s3://tables/secret.txt", "/secret.txt", "a/../../secret.txt"):
+        assert folder.mark(path, before) == "outside"
+        with pytest.raises(PathRefused, match="leads out of s3://tables/papers"):
+            folder.read(path, before)
+    obstore.put(bucket, "papers/a/policy.pdf", PDF + b" ")
+    after = folder.listing()
+    assert folder.mark("a/policy.pdf", after) != folder.mark("a/policy.pdf", before)
+    assert after.fingerprint != before.fingerprint
+    obstore.delete(bucket, "papers/a/policy.pdf")
+    with pytest.raises(PathRefused, match="cannot be read"):
+        folder.read("a/policy.pdf", after)
+    with pytest.raises(PathRefused, match="there is no file"):
+        folder.read("a/policy.pdf", folder.listing())
+
+
+def test_a_store_that_does_not_answer_ends_the_sync_and_blames_no_document(bucket, options):
+    obstore.put(bucket, "papers/policy.pdf", PDF)
+    folder = DocumentFolder("s3://tables/papers", options)
+    listing = folder.listing()
+    gone = DocumentFolder("s3://tables/papers", {**options, "AWS_ENDPOINT_URL": closed_port()})
+    with pytest.raises(SourceUnreadable, match="s3://tables/papers cannot be read"):
+        gone.read("policy.pdf", listing)
+
+
+def closed_port():
+    """Where nobody answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -1,9 +1,12 @@
 """Arrow batches against rules as headrace.yaml declares them; pandera does the checking."""
 
+import importlib.util
+
 import pyarrow as pa
 import pytest
 
-from pipelines.errors import BadCheck, QualityFailed
+from pipelines import languages as identifier
+from pipelines.errors import BadCheck, MissingExtra, QualityFailed
 from pipelines.quality import Verdict, judge, parse_checks
 
 BATCH = pa.record_batch(
@@ -41,6 +44,45 @@ def broken(rule, *, batch=BATCH):
 )
 def test_a_rule_is_broken_by_just_these_rows(rule, keys):
     assert broken(rule) == keys
+
+
+TEXTS = {
+    "english": "Refunds take fourteen days, counted from the day on which you asked for one.",
+    "german": "Der Betrag wird innerhalb von vierzehn Tagen auf Ihr Konto zurücküberwiesen.",
+    "french": "Le montant vous sera remboursé dans les quatorze jours suivant votre demande.",
+    "short": "Ask",
+    "code": "def f(x): return x + 1",
+    "empty": "",
+    "null": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("languages", "keys"),
+    [(["en"], ["german", "french"]), (["en", "de"], ["french"]), (["ja"], list(TEXTS)[:3])],
+)
+def test_a_text_that_is_surely_in_another_language_breaks_the_rule(languages, keys):
+    batch = pa.record_batch({"id": list(TEXTS), "body": pa.array(TEXTS.values(), pa.string())})
+    rule = {"column": "body", "check": "language", "languages": languages}
+    assert broken(rule, batch=batch) == keys
+    assert broken(rule, batch=batch.slice(6, 1)) == []
+
+
+def test_a_language_can_warn_or_fail_as_any_other_rule():
+    rule = {"column": "body", "check": "language", "languages": ["en", "fr"]}
+    batch = pa.record_batch({"id": ["a"], "body": [TEXTS["german"]]})
+    told = "1 of 1 rows break the rule body: language languages en, fr, such as 'a'"
+    warning = parse_checks([{**rule, "on_fail": "warn"}], batch.schema)
+    assert judge(batch, warning, key="id").warnings == (told,)
+    assert judge(batch, parse_checks([rule], batch.schema), key="id").failures == (told,)
+
+
+def test_without_the_extra_a_language_rule_says_what_to_install(monkeypatch):
+    identifier._identifier.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    rule = {"column": "body", "check": "language", "languages": ["en"]}
+    with pytest.raises(MissingExtra, match=r"pip install 'headrace\[languages\]'"):
+        parse_checks([rule], BATCH.schema)
 
 
 def test_length_counts_characters_and_not_bytes():
@@ -103,6 +145,10 @@ def test_rows_are_named_by_their_own_key_in_a_slice_of_a_batch():
         ({"column": "tags", "check": "allowed", "values": ["x"]}, "column 'tags' is list"),
         ({"column": "lang", "check": "allowed", "values": "en"}, "values is 'en'; it must be"),
         ({"column": "body", "check": "matches", "pattern": "("}, "is no regular expression"),
+        ({"column": "body", "check": "language", "languages": ["en", "xx"]}, "no language 'xx'"),
+        ({"column": "body", "check": "language", "languages": "en"}, "languages is 'en'; it must"),
+        ({"column": "body", "check": "language", "languages": []}, "languages is empty; name at"),
+        ({"column": "views", "check": "language", "languages": ["en"]}, "column 'views' is int64"),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused_with_what_is_allowed(rule, message):
