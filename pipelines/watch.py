@@ -189,7 +189,7 @@ class Watcher:
         self._fail(exc)
         return pause
 
-    def _fail(self, exc: Exception) -> None:
+    def _fail(self, exc: BaseException) -> None:
         self._change(
             phase="failing",
             failures=self._state.failures + 1,
