@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from vector_index.kinds import KindName, SegmentVectors
 from vector_index.kinds.products import best_rows, pick
+from vector_index.kinds.protocol import usual_effort
 from vector_index.masks import Mask
 
 IsDead = Callable[[NDArray[np.int64]], Mask]
@@ -28,11 +29,6 @@ _Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 # A scan that came short is widened so much, so often, before the exact scan takes over.
 _GROWTH = 4
 _ROUNDS = 3
-# Under a filter keeping a share of the rows at random, recall@10 stays above 0.95 with this effort
-# over the share. 100,000 x 384, recall and ms a query of ivf_flat and hnsw:
-# share 0.5 effort 1, 0.962 in 0.36 and 0.960 in 0.7; 0.2 and 2, 0.954 in 0.37 and 0.958 in 1.4;
-# 0.1 and 4, 0.937 in 0.41 and 0.959; 0.05 and 8, 0.955 in 0.41 and 0.974.
-_EFFORT = 0.5
 _LEAST_LIVING = 1e-3
 
 
@@ -58,8 +54,8 @@ class _Cost:
 # shared machine (hnsw and ivf_sq8 while it was busy); those of a batch are estimates. RaBitQ
 # scores eight candidates again for each row it fetches, so it drops only few.
 _EXACT = (_Cost(share=0.35, drop_from=0.35), _Cost(share=0.85, drop_from=0.85))
-_IVF = (_Cost(fixed=4_500, drop_from=0.4), _Cost(fixed=15_000, drop_from=0.4))
-_RABITQ = (_Cost(fixed=6_000, drop_from=0.85), _Cost(fixed=15_000, drop_from=0.85))
+_IVF = (_Cost(fixed=2_000, drop_from=0.4), _Cost(fixed=20_000, drop_from=0.4))
+_RABITQ = (_Cost(fixed=2_000, drop_from=0.85), _Cost(fixed=20_000, drop_from=0.85))
 _HNSW = (_Cost(per_effort=3_000, drop_from=0.4), _Cost(per_effort=15_000, drop_from=0.4))
 _COSTS: Mapping[KindName, tuple[_Cost, _Cost]] = {
     "exact": _EXACT,
@@ -105,7 +101,11 @@ def nearest(
     cost = _COSTS[vectors.kind][len(queries) >= _BATCH]
     share = survivors / vectors.count
     living = max(1 - dead_share, _LEAST_LIVING)
-    effort = max(1.0, _EFFORT / (share * living))
+    effort = (
+        usual_effort(vectors.count, survivors * living)
+        if allowed is None
+        else vectors.effort_for(wanted, survivors * living)
+    )
     is_dropping_much = allowed is not None or effort > 1
     if is_dropping_much and survivors * living <= cost.in_rows(vectors.count, effort):
         return search.exact(queries)

@@ -161,6 +161,9 @@ class Careless:
         shape = (len(queries), k)
         return np.zeros(shape, np.float32), np.full(shape, self.row, np.int64)
 
+    def effort_for(self, k, among):
+        return 1.0
+
 
 @pytest.mark.parametrize("row", [-1, 0])
 def test_what_a_kind_returns_against_the_mask_never_comes_through(row, monkeypatch):
