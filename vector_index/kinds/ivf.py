@@ -7,7 +7,6 @@ the original vectors. Codes and lists are memory-mapped on open, and so are the 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -17,18 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vector_index.errors import IndexCorrupt, TooFewRows
-from vector_index.kinds.faiss_index import (
-    Selector,
-    in_order,
-    open_index,
-    storage_of,
-    write_index,
-)
-from vector_index.kinds.products import best_rows, products_of
+from vector_index.kinds.faiss_index import Selector, in_order, open_index, write_index
+from vector_index.kinds.lists import Lists
+from vector_index.kinds.products import products_of
 from vector_index.kinds.protocol import SegmentVectors, usual_effort
 from vector_index.kinds.reach import Reach, measure_reach
 from vector_index.kinds.vectors_file import open_originals, write_vectors
 
+_Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 IvfKind = Literal["ivf_flat", "ivf_sq8", "ivf_rabitq"]
 
 # FAISS's guide to choosing an index: 4 to 16 times sqrt(n) lists below a million vectors.
@@ -46,14 +41,6 @@ _SEED = 20261124
 # Lists looked at per query: recall@10 of 0.967 with 16, 0.979 with 32, 0.991 with 64 of the 1264
 # lists of 100,000 x 384 rows made as in benchmarks/kinds.py; that script itself has only 32.
 _PROBES = 32
-
-# What filtering costs besides scoring, ns: finding the allowed rows, per row of the segment, and
-# picking those in the nearest lists, per allowed row; against testing a row of these lists in FAISS.
-# 1,000,000 x 384 sq8, one query, ms: 5% allowed 1.6 picked, 0.9 tested; 2% 1.0 and 1.3;
-# 1% 0.75 and 1.4.
-_FIND_NS = 0.3
-_PICK_NS = 8.0
-_TEST_NS = 6.5
 
 # The drift above which a build trains anew. Measured on the same data: 1.02 for fresh rows of the
 # same clusters; 1.05 with a tenth of the rows from unseen clusters, recall@10 as after training
@@ -126,6 +113,7 @@ class IvfVectors:
         self.kind: IvfKind = kind
         index.nprobe = _PROBES
         self.index = index
+        self.lists = Lists(index)
         self.originals = originals
         self.training = training
 
@@ -145,18 +133,26 @@ class IvfVectors:
         allowed: NDArray[np.bool_] | None = None,
         effort: float = 1.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        probes = min(max(1, round(_PROBES * effort)), self.index.nlist)
-        if allowed is not None and self._are_few(int(np.count_nonzero(allowed)), probes):
-            return self._scan_allowed(queries, k, np.flatnonzero(allowed), probes)
-        refine = RECIPES[self.kind].refine
-        selector, parameters = Selector(allowed), None
-        if allowed is not None or effort != 1:  # else the index's own, 5 us sooner
-            parameters = faiss.SearchParametersIVF(sel=selector.faiss, nprobe=probes)  # type: ignore[call-arg]
-        wanted = max(1, min(k * max(refine, 1), self.count))
-        scores, rows = self.index.search(queries, wanted, params=parameters)
-        if refine:
+        if allowed is None:
+            scores, rows = self._scan_all(queries, k, effort)
+        else:
+            probes = self.probes(effort)
+            gap = self.training.reach.gap_for(probes) if self.training.reach else np.inf
+            near = self.lists.near(queries, probes, gap)
+            if self.lists.should_pick(int(np.count_nonzero(allowed)), near):
+                few = np.flatnonzero(allowed)
+                return self.lists.scan_picked(queries, self.originals, k, few, near)
+            selector = Selector(allowed)
+            scores, rows = self.lists.scan_tested(
+                queries, self._candidates(k), selector.faiss, near
+            )
+        if RECIPES[self.kind].refine:
             scores = products_of(queries, self.originals, rows)
         return in_order(scores, rows, k)
+
+    def probes(self, effort: float) -> int:
+        """How many lists are looked at, at most, at this effort."""
+        return int(min(max(1, round(_PROBES * effort)), self.index.nlist))
 
     def effort_for(self, k: int, among: float) -> float:
         reach = self.training.reach
@@ -172,40 +168,15 @@ class IvfVectors:
         write_vectors(folder, self.originals)
         (folder / _FILE).write_text(json.dumps(asdict(self.training)), encoding="utf-8")
 
-    @cached_property
-    def lists(self) -> NDArray[np.uint16]:
-        """The list of each row, uint16 (count,): 2 bytes a row of memory once a filter asks."""
-        lists = np.zeros(self.count, np.uint16)
-        inverted = self.index.invlists
-        for number in range(self.index.nlist):
-            if size := inverted.list_size(number):
-                lists[faiss.rev_swig_ptr(inverted.get_ids(number), size)] = number
-        return lists
+    def _scan_all(self, queries: NDArray[np.float32], k: int, effort: float) -> _Found:
+        parameters = None
+        if effort != 1:  # else the index's own, 5 us sooner
+            parameters = faiss.SearchParametersIVF(nprobe=self.probes(effort))  # type: ignore[call-arg]
+        scores, rows = self.index.search(queries, self._candidates(k), params=parameters)
+        return scores, rows
 
-    @cached_property
-    def centroids(self) -> NDArray[np.float32]:
-        """The centroid of each list, float32 (nlist, dim), read-only and not copied."""
-        return storage_of(faiss.downcast_index(self.index.quantizer), self.index)
-
-    def _are_few(self, allowed: int, probes: int) -> bool:
-        """Whether picking the allowed rows in the lists beats testing every row in them."""
-        tested = self.count * probes / self.index.nlist
-        return _FIND_NS * self.count + _PICK_NS * allowed < _TEST_NS * tested
-
-    def _scan_allowed(
-        self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64], probes: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The best of these rows, int64 (m,) ascending, that are in the nearest lists."""
-        lists, nlist = self.lists[rows], self.index.nlist
-        products = queries @ self.centroids.T
-        bars = np.partition(products, nlist - probes, axis=1)[:, nlist - probes, np.newaxis]
-        found = []
-        for number, is_near in enumerate(products >= bars):
-            query = queries[number : number + 1]
-            near = rows[is_near[lists]]
-            found.append(in_order(*best_rows(query, self.originals, k, near), k))
-        scores, best = zip(*found, strict=True)
-        return np.concatenate(scores), np.concatenate(best)
+    def _candidates(self, k: int) -> int:
+        return max(1, min(k * max(RECIPES[self.kind].refine, 1), self.count))
 
 
 def build_ivf(
@@ -226,7 +197,7 @@ def build_ivf(
         index.add(vectors)
     built = IvfVectors(kind, index, vectors, training)
     if not is_lent:
-        reach = measure_reach(vectors, built.centroids, built.lists)
+        reach = measure_reach(vectors, built.lists.centroids, built.lists.of_row)
         built.training = replace(training, reach=reach)
     return built
 
@@ -284,7 +255,7 @@ def empty_copy(like: IvfVectors) -> Any:
 def _read_training(file: Path) -> Training:
     known = json.loads(file.read_text(encoding="utf-8"))
     if reach := known.get("reach"):
-        known["reach"] = Reach(tuple(reach["shares"]), tuple(reach["lists"]))
+        known["reach"] = Reach(**{name: tuple(values) for name, values in reach.items()})
     return Training(**known)
 
 

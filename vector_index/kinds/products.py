@@ -87,12 +87,24 @@ def _block(
 ) -> _Best:
     """Products (n, b) with a block of the rows, and their numbers (b,)."""
     if rows is None:
-        return queries @ vectors[block].T, np.arange(block.start, block.stop)
+        return queries @ _aligned(vectors[block]).T, np.arange(block.start, block.stop)
     rows = rows[block]
     if len(queries) < _GATHER_FROM and len(rows) > _GATHER_BELOW:
         shape = (len(queries), len(rows))
         return products_of(queries, vectors, np.broadcast_to(rows, shape)), rows
-    return queries @ vectors[rows].T, rows
+    gathered = np.take(vectors.view(np.uint8), rows, axis=0).view(np.float32)
+    return queries @ gathered.T, rows
+
+
+def _aligned(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same vectors where BLAS can read them.
+
+    In a mapped FAISS file they may lie at an odd address. NumPy would copy them one by one:
+    64 queries with a block of 8 MB take 6.5 ms so, 4.2 copied as bytes, 3.8 where none is needed.
+    """
+    if vectors.flags.aligned:
+        return vectors
+    return vectors.view(np.uint8).copy().view(np.float32)
 
 
 def _best_of(products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> _Best:
