@@ -85,8 +85,8 @@ class Lists:
 
     def should_pick(self, allowed: int, near: Near) -> bool:
         """Whether picking the allowed rows in near lists is faster than testing every row there."""
-        count = self._index.ntotal
-        tested = count * near.mean / self._index.nlist
+        count: int = self._index.ntotal
+        tested: float = count * near.mean / self._index.nlist
         return _FIND_NS * count + _PICK_NS * allowed < _TEST_NS * tested
 
     def scan_picked(

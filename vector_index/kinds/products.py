@@ -140,7 +140,7 @@ def _bars(products: NDArray[np.float32], k: int) -> NDArray[np.float32]:
 def _in_lines(
     scores: NDArray[np.float32], lines: NDArray[np.int64], columns: NDArray[np.int64], n: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What was found in n lines, one line after the other, as (n, most of a line), -inf for none."""
+    """What was found in n lines, line after line, as (n, most of a line); -inf for none."""
     counts = np.bincount(lines, minlength=n)
     places = np.arange(len(lines)) - np.repeat(np.cumsum(counts) - counts, counts)
     shape = (n, int(counts.max()))
