@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from by_hand import clustered
 
 from vector_index.errors import IndexCorrupt
 from vector_index.kinds import KINDS
@@ -13,13 +14,6 @@ from vector_index.kinds.reach import Reach
 ROWS, K = 6000, 10
 IVF = ("ivf_flat", "ivf_sq8", "ivf_rabitq")
 CURVE = Reach((0.001, 0.01, 1.0), (2.0, 8.0, 32.0), (0.3, 0.4, 0.5))
-
-
-def clustered(rows, seed):
-    rng = np.random.default_rng(seed)
-    middles = np.random.default_rng(7).standard_normal((60, 32))
-    points = middles[rng.integers(0, 60, rows)] + 0.6 * rng.standard_normal((rows, 32))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 VECTORS, QUERIES = clustered(ROWS, 0), clustered(100, 1)
