@@ -17,6 +17,7 @@ _GATHER_BELOW = 64
 _SORT_UP_TO = 300
 # The best of so many groups a result are looked at to find where to cut.
 _GROUPS_A_RESULT = 4
+_GROUP_FROM = 400
 # More improvements than this a line are cut at the k-th instead of sorted.
 _FEW_A_LINE = 64
 # Bounds the gathered copy; a block that fits the cache is not read from memory again.
@@ -115,9 +116,12 @@ def _best_of(products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> 
         return pick(products, order), rows[order]
     # At least k of each line, in the order of their rows: a stable sort keeps ties by row.
     flat = np.flatnonzero(products >= _bars(products, k))
-    scores, columns = products.ravel()[flat][np.newaxis], flat[np.newaxis]
-    if n > 1:
-        scores, columns = _in_lines(scores[0], *np.divmod(flat, size), n)
+    scores = products.ravel()[flat]
+    lines, columns = np.divmod(flat, size)
+    if n == 1 or len(flat) == n * k:
+        scores, columns = scores.reshape(n, -1), columns.reshape(n, -1)
+    else:
+        scores, columns = _in_lines(scores, lines, columns, n)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return pick(scores, order), rows[pick(columns, order)]
 
@@ -130,7 +134,7 @@ def _bars(products: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """
     n, size = products.shape
     groups = max(_GROUPS_A_RESULT * k, isqrt(size))
-    if depth := size // groups if size >= 2 * groups else 0:
+    if depth := size // groups if size >= max(2 * groups, _GROUP_FROM) else 0:
         # Neighbours in different groups: the passages of one document are often alike.
         grouped = products[:, : depth * groups].reshape(n, depth, groups)
         products, size = grouped.max(axis=1), groups
