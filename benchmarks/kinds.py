@@ -5,11 +5,16 @@ with 1.2 times their spread, turned into `--dim` dimensions by a random orthonor
 isotropic noise of 0.05 a dimension, L2-normalised. Clusters overlap: about a tenth of a query's
 true ten nearest lie in another cluster than the one it was drawn from. Queries are drawn as rows.
 
-Everything runs on one thread. The rival is the same FAISS index searched through FAISS's own
-Python interface; rivals are interleaved with us, round by round. Prints medians and, in brackets,
-the lowest and highest round. Filters keep random rows, tombstones are random rows.
+Everything runs on one thread, and times are those the thread ran, so that what else the machine
+does counts less. The rival is the same FAISS index searched through FAISS's own Python interface;
+rivals are interleaved with us, round by round. Prints medians and, in brackets, the lowest and
+highest round. Filters keep random rows, tombstones are random rows.
 
     OMP_NUM_THREADS=1 python benchmarks/kinds.py [--rows 100000] [--dim 384] [--kinds flat,ivf_flat]
+
+With `--cache DIR` the rows are those of benchmarks/rivals.py, and so are the indexes, which
+`rivals.py --cache DIR --rows N --build-only --only ours:` builds, so that a million rows are not
+built at every run.
 """
 
 import argparse
@@ -26,6 +31,7 @@ from typing import Any
 import faiss
 import numpy as np
 import psutil
+from corpora import Corpus, load_corpus
 from numpy.typing import NDArray
 
 from vector_index.kinds import KINDS, KindName, SegmentVectors
@@ -56,12 +62,19 @@ def main() -> None:
     options = parse()
     if os.environ.get("OMP_NUM_THREADS") != "1":
         sys.exit("NumPy reads its number of threads at start: run with OMP_NUM_THREADS=1")
-    data = make_data(options.rows, options.dim)
+    cache = options.cache and load_corpus(options.cache, "clustered", options.rows, options.dim)
+    data = of_corpus(cache) if cache else make_data(options.rows, options.dim)
     size = f"{options.rows:,} x {options.dim}"
     print(f"{size}, recall@{K} and ms a query, 1 thread, faiss {faiss.__version__}")
+    shares = [float(share) for share in options.shares.split(",")]
     for kind in options.kinds.split(","):
+        if cache:
+            measure(kind, data, cache.folder / f"ours_{kind}", shares)
+            continue
         with tempfile.TemporaryDirectory() as folder:
-            shares = [float(share) for share in options.shares.split(",")]
+            started = time.perf_counter()
+            KINDS[kind].build(data.vectors).write(Path(folder))
+            print(f"\n{kind}: built and written in {time.perf_counter() - started:.1f} s")
             measure(kind, data, Path(folder), shares)
 
 
@@ -71,6 +84,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--cache", type=Path, help="the folder of rivals.py, to build nothing")
     parser.add_argument("--shares", default="0.5,0.1,0.01,0.001", help="rows that filters keep")
     return parser.parse_args()
 
@@ -89,18 +103,19 @@ def make_data(rows: int, dim: int) -> Data:
     return Data(vectors, queries, queries @ vectors.T)
 
 
+def of_corpus(corpus: Corpus) -> Data:
+    """The first queries of a corpus that rivals.py made."""
+    queries = corpus.queries[:QUERIES]
+    return Data(corpus.vectors, queries, queries @ corpus.vectors.T)
+
+
 def measure(kind: KindName, data: Data, folder: Path, shares: list[float]) -> None:
     """Prints everything about one kind."""
-    started = time.perf_counter()
-    KINDS[kind].build(data.vectors).write(folder)
-    seconds = time.perf_counter() - started
     size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     segment = KINDS[kind].open(folder)
     everything = np.ones(segment.count, np.bool_)
-    found = recall(lambda q: nearest(segment, q, K)[1], data, everything)
-    print(
-        f"\n{kind}: build and write {seconds:.1f} s, {size_mb:.0f} MB on disk, recall {found:.3f}"
-    )
+    found = recall(lambda q: nearest(segment, q, K)[1], data, true_rows(data, everything))
+    print(f"\n{kind}: {size_mb:.0f} MB on disk, recall {found:.3f}")
     resident(folder)
     if kind == "exact":
         batches(data, {"ours": lambda q: nearest(segment, q, K)[1]})
@@ -136,7 +151,7 @@ def compare_tombstones(segment: SegmentVectors, index: Any, data: Data) -> None:
     def ours(queries: Floats) -> Rows:
         return nearest(segment, queries, K, is_dead=dead.__getitem__, dead_share=0.1)[1]
 
-    print(f"  10 % tombstones: recall {recall(ours, data, ~dead):.3f}")
+    print(f"  10 % tombstones: recall {recall(ours, data, true_rows(data, ~dead)):.3f}")
     batches(data, {"ours": ours, "raw FAISS": raw_search(segment, index)})
 
 
@@ -144,11 +159,12 @@ def compare_filter(segment: SegmentVectors, index: Any, data: Data, share: float
     """A filter keeping this share, against the three plain ways at recall 0.95 or better."""
     allowed = np.random.default_rng(2).random(segment.count) < share
     rivals: dict[str, Search] = {"ours": lambda q: nearest(segment, q, K, allowed=allowed)[1]}
+    truth = true_rows(data, allowed)
     rivals["survivors"] = lambda q: scan_survivors(q, data.vectors, allowed)
     for name, make in (("bitmap", bitmap_search), ("post-filter", post_filter)):
-        if tuned := tune(lambda effort, m=make: m(segment, index, allowed, effort), data, allowed):
+        if tuned := tune(lambda effort, m=make: m(segment, index, allowed, effort), data, truth):
             rivals[name] = tuned
-    print(f"  filter keeping {share:.1%}: recall {recall(rivals['ours'], data, allowed):.3f}")
+    print(f"  filter keeping {share:.1%}: recall {recall(rivals['ours'], data, truth):.3f}")
     batches(data, rivals)
 
 
@@ -188,11 +204,11 @@ def post_filter(segment: SegmentVectors, index: Any, allowed: Mask, effort: floa
     return search
 
 
-def tune(make: Callable[[float], Search], data: Data, allowed: Mask) -> Search | None:
+def tune(make: Callable[[float], Search], data: Data, truth: Rows) -> Search | None:
     """The search with the least effort whose recall is 0.95 or better; None if there is none."""
     for effort in (0.25, 0.5, 1, 2, 4, 8, 16, 32):
         search = make(effort)
-        if recall(search, data, allowed) >= RECALL:
+        if recall(search, data, truth) >= RECALL:
             return search
     return None
 
@@ -229,14 +245,19 @@ def parameters(kind: KindName, effort: float, selector: Any) -> Any:
     return faiss.SearchParameters(sel=selector)
 
 
-def recall(search: Search, data: Data, good: Mask) -> float:
-    """recall@10 against the exact answer over the good rows, asked one query at a time."""
+def true_rows(data: Data, good: Mask) -> Rows:
+    """The exact answer over the good rows, (256, at most 10)."""
     k = min(K, np.count_nonzero(good))
-    products = np.where(good, data.products, -np.inf)
-    truth = np.argpartition(-products, k - 1, axis=1)[:, :k]
+    rows = np.flatnonzero(good)
+    lines = (line[rows] for line in data.products)
+    return np.array([rows[np.argpartition(-line, k - 1)[:k]] for line in lines])
+
+
+def recall(search: Search, data: Data, truth: Rows) -> float:
+    """recall@10, asked one query at a time."""
     found = np.concatenate([search(query[np.newaxis]) for query in data.queries])
     pairs = zip(found.tolist(), truth.tolist(), strict=True)
-    return statistics.fmean(len(set(a) & set(b)) / k for a, b in pairs)
+    return statistics.fmean(len(set(a) & set(b)) / len(b) for a, b in pairs)
 
 
 def batches(data: Data, rivals: Mapping[str, Search]) -> None:
@@ -266,13 +287,13 @@ def rounds(data: Data, rivals: Mapping[str, Search], size: int) -> dict[str, lis
 
 def one_round(search: Search, queries: Floats, size: int) -> float:
     """Milliseconds a query, over all queries or half a second, whichever ends first."""
-    started, asked = time.perf_counter(), 0
+    started, ran, asked = time.perf_counter(), time.thread_time(), 0
     for start in range(0, len(queries), size):
         search(queries[start : start + size])
         asked += size
         if time.perf_counter() - started > 0.5:
             break
-    return (time.perf_counter() - started) * 1e3 / asked
+    return (time.thread_time() - ran) * 1e3 / asked
 
 
 def middle(values: list[float], form: str) -> str:

@@ -62,6 +62,8 @@ def main() -> None:
     corpus = load_corpus(options.cache, options.source, options.rows, options.dim)
     names = [name for name in (*our_contenders(), *rival_contenders()) if _is_wanted(name, options)]
     built = {name: _built(name, corpus) for name in names}
+    if options.build_only:
+        return
     _hold_to_one_core()
     context = get_context("spawn")
     workers: dict[str, Connection] = {}
@@ -102,6 +104,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=384, help="of clustered")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="beginnings of contenders' names, comma-separated")
+    parser.add_argument("--build-only", action="store_true", help="fill the cache, measure later")
     return parser.parse_args()
 
 

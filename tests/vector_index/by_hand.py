@@ -83,3 +83,11 @@ def random_delta(ids, *, seed=0, removed=(), dim=DIM, **metadata):
     )
     vectors = random_vectors(seed, len(ids), dim)
     return IndexDelta(documents, passages_to_table(passages, COLUMNS), vectors, frozenset(removed))
+
+
+def clustered(rows, seed):
+    """float32 (rows, 32): unit vectors around 60 centres that overlap a little."""
+    rng = np.random.default_rng(seed)
+    middles = np.random.default_rng(7).standard_normal((60, 32))
+    points = middles[rng.integers(0, 60, rows)] + 0.6 * rng.standard_normal((rows, 32))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)

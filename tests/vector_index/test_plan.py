@@ -4,6 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from by_hand import clustered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,13 +16,6 @@ ROWS, K = 4000, 10
 APPROXIMATE = ("ivf_flat", "ivf_sq8", "ivf_rabitq", "hnsw", "hnsw_sq8")
 # Nothing is scanned exactly for being few, and hardly anything dropped: the kind must search.
 NEVER_EXACT = {kind: (plan._Cost(drop_from=0.99),) * 2 for kind in KINDS}
-
-
-def clustered(rows, seed):
-    rng = np.random.default_rng(seed)
-    middles = np.random.default_rng(7).standard_normal((60, 32))
-    points = middles[rng.integers(0, 60, rows)] + 0.6 * rng.standard_normal((rows, 32))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 VECTORS, QUERIES = clustered(ROWS, 0), clustered(12, 1)
@@ -160,6 +154,9 @@ class Careless:
         self.asked.append((len(queries), k, allowed is not None, effort))
         shape = (len(queries), k)
         return np.zeros(shape, np.float32), np.full(shape, self.row, np.int64)
+
+    def effort_for(self, k, among):
+        return 1.0
 
 
 @pytest.mark.parametrize("row", [-1, 0])

@@ -50,3 +50,16 @@ def test_scanning_many_rows_never_copies_more_than_a_block(queries, monkeypatch)
     finally:
         tracemalloc.stop()
     assert peak < 10 * (1 << 16)
+
+
+@pytest.mark.parametrize("rows", [None, np.arange(0, 3000, 2)])
+def test_vectors_at_an_odd_address_are_read_as_well(rows):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((3000, 16)).astype(np.float32)
+    odd = np.frombuffer(b"x" + vectors.tobytes(), np.uint8)[1:].view(np.float32).reshape(3000, 16)
+    assert not odd.flags.aligned
+    queries = rng.standard_normal((8, 16)).astype(np.float32)
+    expected = best_rows(queries, vectors, 5, rows)
+    found = best_rows(queries, odd, 5, rows)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[0], expected[0])

@@ -128,6 +128,9 @@ class Replica:
                 scores[doubtful], rows[doubtful] = self.segment.scan(queries[doubtful], k)
         return scores, rows
 
+    def effort_for(self, k: int, among: float) -> float:
+        return self.segment.effort_for(k, among)
+
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.segment.reconstruct(rows)
 

@@ -44,6 +44,9 @@ class ExactVectors:
         found[:, : best.shape[1]] = rows[best]
         return scores, found
 
+    def effort_for(self, k: int, among: float) -> float:
+        return 1.0
+
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.originals[rows]
 

@@ -52,6 +52,9 @@ class FlatVectors:
             return in_order(*best_rows(queries, self.originals, k), k)
         return self._search(queries, k)
 
+    def effort_for(self, k: int, among: float) -> float:
+        return 1.0
+
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.originals[rows]
 

@@ -20,7 +20,7 @@ from vector_index.kinds.faiss_index import (
     write_index,
 )
 from vector_index.kinds.products import products_of
-from vector_index.kinds.protocol import SegmentVectors
+from vector_index.kinds.protocol import SegmentVectors, usual_effort
 from vector_index.kinds.vectors_file import open_originals, write_vectors
 
 HnswKind = Literal["hnsw", "hnsw_sq8"]
@@ -76,6 +76,9 @@ class HnswVectors:
         if is_compressed:
             scores = products_of(queries, self.originals, rows)
         return in_order(scores, rows, k)
+
+    def effort_for(self, k: int, among: float) -> float:
+        return usual_effort(self.count, among)
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.originals[rows]

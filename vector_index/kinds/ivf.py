@@ -6,7 +6,7 @@ the original vectors. Codes and lists are memory-mapped on open, and so are the 
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from vector_index.errors import IndexCorrupt, TooFewRows
 from vector_index.kinds.faiss_index import Selector, in_order, open_index, write_index
+from vector_index.kinds.lists import Lists
 from vector_index.kinds.products import products_of
-from vector_index.kinds.protocol import SegmentVectors
+from vector_index.kinds.protocol import SegmentVectors, usual_effort
+from vector_index.kinds.reach import Reach, measure_reach
 from vector_index.kinds.vectors_file import open_originals, write_vectors
 
+_Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 IvfKind = Literal["ivf_flat", "ivf_sq8", "ivf_rabitq"]
 
 # FAISS's guide to choosing an index: 4 to 16 times sqrt(n) lists below a million vectors.
@@ -38,6 +41,9 @@ _SEED = 20261124
 # Lists looked at per query: recall@10 of 0.967 with 16, 0.979 with 32, 0.991 with 64 of the 1264
 # lists of 100,000 x 384 rows made as in benchmarks/kinds.py; that script itself has only 32.
 _PROBES = 32
+
+# By chance fewer than expected of the rows near a query are allowed: look for so many more.
+_ROOM = 1.2
 
 # The drift above which a build trains anew. Measured on the same data: 1.02 for fresh rows of the
 # same clusters; 1.05 with a tenth of the rows from unseen clusters, recall@10 as after training
@@ -91,9 +97,14 @@ RECIPES: Mapping[IvfKind, _Recipe] = {
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What is remembered of the training sample: its mean distance to the nearest centroid."""
+    """What is remembered of a training.
+
+    mean_distance: of the sample to the nearest centroid. reach: of the rows the index was first
+    filled with; None where an earlier version of this code did not measure it.
+    """
 
     mean_distance: float
+    reach: Reach | None = None
 
 
 class IvfVectors:
@@ -105,6 +116,7 @@ class IvfVectors:
         self.kind: IvfKind = kind
         index.nprobe = _PROBES
         self.index = index
+        self.lists = Lists(index)
         self.originals = originals
         self.training = training
 
@@ -124,17 +136,32 @@ class IvfVectors:
         allowed: NDArray[np.bool_] | None = None,
         effort: float = 1.0,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        refine = RECIPES[self.kind].refine
-        selector, parameters = Selector(allowed), None
-        if allowed is not None or effort != 1:  # else the index's own, 5 us sooner
-            parameters = faiss.SearchParametersIVF(  # type: ignore[call-arg]
-                sel=selector.faiss, nprobe=min(round(_PROBES * effort), self.index.nlist)
+        if allowed is None:
+            scores, rows = self._scan_all(queries, k, effort)
+        else:
+            probes = self.probes(effort)
+            gap = self.training.reach.gap_for(probes) if self.training.reach else np.inf
+            near = self.lists.near(queries, probes, gap)
+            if self.lists.should_pick(int(np.count_nonzero(allowed)), near):
+                few = np.flatnonzero(allowed)
+                return self.lists.scan_picked(queries, self.originals, k, few, near)
+            selector = Selector(allowed)
+            scores, rows = self.lists.scan_tested(
+                queries, self._candidates(k), selector.faiss, near
             )
-        wanted = max(1, min(k * max(refine, 1), self.count))
-        scores, rows = self.index.search(queries, wanted, params=parameters)
-        if refine:
+        if RECIPES[self.kind].refine:
             scores = products_of(queries, self.originals, rows)
         return in_order(scores, rows, k)
+
+    def probes(self, effort: float) -> int:
+        """How many lists are looked at, at most, at this effort."""
+        return int(min(max(1, round(_PROBES * effort)), self.index.nlist))
+
+    def effort_for(self, k: int, among: float) -> float:
+        reach = self.training.reach
+        if reach is None:
+            return usual_effort(self.count, among)
+        return reach.lists_for(min(1.0, _ROOM * k / among)) / _PROBES
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.originals[rows]
@@ -143,6 +170,16 @@ class IvfVectors:
         write_index(folder, self.index)
         write_vectors(folder, self.originals)
         (folder / _FILE).write_text(json.dumps(asdict(self.training)), encoding="utf-8")
+
+    def _scan_all(self, queries: NDArray[np.float32], k: int, effort: float) -> _Found:
+        parameters = None
+        if effort != 1:  # else the index's own, 5 us sooner
+            parameters = faiss.SearchParametersIVF(nprobe=self.probes(effort))  # type: ignore[call-arg]
+        scores, rows = self.index.search(queries, self._candidates(k), params=parameters)
+        return scores, rows
+
+    def _candidates(self, k: int) -> int:
+        return max(1, min(k * max(RECIPES[self.kind].refine, 1), self.count))
 
 
 def build_ivf(
@@ -154,13 +191,18 @@ def build_ivf(
     these rows ask for, and `drift` is at most RETRAIN_ABOVE_DRIFT. Raises TooFewRows when it
     does not and there are fewer than MIN_ROWS to train on.
     """
-    if isinstance(like, IvfVectors) and fits(kind, vectors, like):
+    is_lent = isinstance(like, IvfVectors) and fits(kind, vectors, like)
+    if isinstance(like, IvfVectors) and is_lent:
         index, training = empty_copy(like), like.training
     else:
         index, training = _train(kind, vectors)
     if len(vectors):  # RaBitQ refuses to add nothing
         index.add(vectors)
-    return IvfVectors(kind, index, vectors, training)
+    built = IvfVectors(kind, index, vectors, training)
+    if not is_lent:
+        reach = measure_reach(vectors, built.lists.centroids, built.lists.of_row)
+        built.training = replace(training, reach=reach)
+    return built
 
 
 def open_ivf(kind: IvfKind, folder: Path) -> IvfVectors:
@@ -168,8 +210,8 @@ def open_ivf(kind: IvfKind, folder: Path) -> IvfVectors:
     index = open_index(folder, RECIPES[kind].index_class)
     originals = open_originals(folder, index)
     try:
-        training = Training(**json.loads((folder / _FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as exc:
+        training = _read_training(folder / _FILE)
+    except (OSError, ValueError, TypeError, KeyError) as exc:
         raise IndexCorrupt(f"{folder.name}: {_FILE} cannot be read: {exc}") from exc
     return IvfVectors(kind, index, originals, training)
 
@@ -211,6 +253,13 @@ def empty_copy(like: IvfVectors) -> Any:
         faiss.copy_array_to_vector(ranges, index.sq.trained)
     index.is_trained = True
     return index
+
+
+def _read_training(file: Path) -> Training:
+    known = json.loads(file.read_text(encoding="utf-8"))
+    if reach := known.get("reach"):
+        known["reach"] = Reach(**{name: tuple(values) for name, values in reach.items()})
+    return Training(**known)
 
 
 def _train(kind: IvfKind, vectors: NDArray[np.float32]) -> tuple[Any, Training]:

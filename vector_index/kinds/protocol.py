@@ -41,10 +41,16 @@ class SegmentVectors(Protocol):
         """Scores float32 (n, k) and row numbers int64 (n, k), best first, ties by row.
 
         queries: float32 (n, dim), C-contiguous. allowed: bool (count,), None means every row.
-        effort: at least 1; multiplies how much of an approximate index is looked at, exact
+        effort: above 0; multiplies how much of an approximate index is looked at, exact
         kinds ignore it. Scores are inner products with the original vectors, in every kind.
         A missing result is row -1 with score -inf; approximate kinds may miss allowed rows,
         `plan.nearest` does not.
+        """
+
+    def effort_for(self, k: int, among: float) -> float:
+        """The effort that finds nearly all of the k nearest of `among` rows, above 0.
+
+        among: how many rows qualify, strewn at random among all.
         """
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -74,3 +80,13 @@ class Kind:
     build: Build
     open: Callable[[Path], SegmentVectors]
     min_rows: int = 0
+
+
+def usual_effort(count: int, among: float) -> float:
+    """The effort where `among` of `count` rows qualify and nothing is known of the vectors.
+
+    100,000 x 384 clustered rows, recall@10 and ms a query of ivf_flat and hnsw: half qualify,
+    effort 1, 0.962 in 0.36 and 0.960 in 0.7; a fifth, 2, 0.954 in 0.37 and 0.958 in 1.4;
+    a tenth, 4, 0.937 in 0.41 and 0.959; a twentieth, 8, 0.955 in 0.41 and 0.974.
+    """
+    return max(1.0, count / (2 * among))
