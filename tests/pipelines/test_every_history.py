@@ -268,16 +268,19 @@ class Histories(RuleBasedStateMachine):
 def test_after_any_history_the_index_is_the_table():
     number = int(os.environ.get("HEADRACE_SEED") or random.randrange(2**32))
     print(f"HEADRACE_SEED={number} HEADRACE_OPERATIONS={OPERATIONS}")
-    options = settings(
-        max_examples=OPERATIONS // STEPS + 2,  # not every step of an example need be taken
-        stateful_step_count=STEPS,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(seed(number)(Histories), settings=options)
+    runs = 0
+    # Not every step of an example need be taken, so a run may come to a few operations less.
+    while Histories.steps < OPERATIONS:
+        options = settings(
+            max_examples=(OPERATIONS - Histories.steps) // STEPS + 2,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(seed(number + runs)(Histories), settings=options)
+        runs += 1
     print(f"{Histories.steps} operations, syncs: {dict(Histories.modes)}")
-    assert Histories.steps >= OPERATIONS
     # Else nothing but the comparison of all rows has been tried.
     assert min(Histories.modes["incremental"], Histories.modes["diff"]) > OPERATIONS // 50
 
