@@ -233,7 +233,11 @@ def _is_text(value: object) -> bool:
 
 
 def _in_utc(value: object) -> object:
-    """A time without a zone is taken to be in UTC."""
+    """A time in UTC, which one without a zone is taken to be in already.
+
+    Arrow is not left to convert zones: once pandera 0.35 is imported, which a quality rule of any
+    index does, pyarrow 26 keeps the time of day and drops the zone.
+    """
     if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return value

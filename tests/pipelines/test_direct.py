@@ -1,5 +1,6 @@
 """Documents handed over one by one, through the real writer."""
 
+import importlib
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -88,6 +89,8 @@ def test_given_vectors_are_normalised_and_stand_for_the_whole_text(desk):
 
 
 def test_metadata_of_every_kind_can_be_filtered_by(desk):
+    # As any quality rule does; from then on pyarrow drops the zones of times.
+    importlib.import_module("pandera.pandas")
     desk.upsert(
         Document("a", "text", metadata={
             "kind": "note", "views": 3, "share": 1, "is_new": True,
