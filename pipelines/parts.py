@@ -62,11 +62,6 @@ class Work:
         self.done = len(keys)
         self._skipped = frozenset(keys)
 
-    def expected_passages(self) -> int:
-        """About how many passages there will be, from those there are so far."""
-        made = self.done - len(self._skipped)
-        return max(self.passages, self.passages * len(self.hashes) // max(made, 1))
-
     def parts(self, *, passages: int = PART_PASSAGES) -> Iterator[IndexDelta]:
         """The documents to write, in parts of some `passages` passages; no more is in memory."""
         waiting: list[IndexDelta] = []

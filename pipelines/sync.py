@@ -19,9 +19,8 @@ from vector_index.held import joined
 from vector_index.local import LocalIndex
 from vector_index.lock import SyncLock
 from vector_index.manifest import IndexSettings
-from vector_index.passages import IndexDelta, IndexVersion, empty_delta
-from vector_index.protocol import SyncedIndex
-from vector_index.staging import forget_staged
+from vector_index.passages import Base, IndexDelta, IndexVersion, empty_delta
+from vector_index.protocol import Staging, SyncedIndex
 
 # More documents than this are staged on the disk part by part.
 LARGE_DOCUMENTS = 20_000
@@ -96,7 +95,8 @@ def sync(
             on_progress=on_progress,
         )  # fmt: skip
         if len(changes.hashes) > LARGE_DOCUMENTS:
-            version = _publish_in_parts(index, work, changes, base)
+            staging = index.staging(changes.hashes)
+            version = _publish_in_parts(staging, work, changes, base)
         else:
             whole = _whole(work)
             delta = replace(whole, removed=set_aside(work, changes.removed))
@@ -132,10 +132,8 @@ def rebuild(
             stored=_stored(home, settings), aside=aside, on_progress=on_progress,
         )  # fmt: skip
         held = frozenset[str]() if aside is None else aside.begin()
-        content = (_whole(work), snapshot.version)
-        set_aside(work, frozenset())
-        version = building.rebuild(home, settings, content=content)
-        forget_staged(home)
+        staging = building.staging(home, settings, changes.hashes)
+        version = _publish_in_parts(staging, work, changes, "any")
         if aside is not None:
             aside.after_publish(
                 changes.hashes.keys() - aside.rejected, held - changes.hashes.keys()
@@ -160,15 +158,11 @@ def _live(index: SyncedIndex) -> IndexVersion | None:
         return None
 
 
-def _publish_in_parts(
-    index: SyncedIndex, work: Work, changes: Changes, base: IndexVersion | None
-) -> IndexVersion:
+def _publish_in_parts(staging: Staging, work: Work, changes: Changes, base: Base) -> IndexVersion:
     """As one publish, in the memory of one part; what a killed attempt had done is kept."""
-    staging = index.staging(changes.hashes)
     work.skip(staging.kept())
-    before = 0 if base is None else index.count()[1]
     for part in work.parts(passages=PART_PASSAGES):
-        staging.add(part, of=before + work.expected_passages())
+        staging.add(part)
     return staging.publish(set_aside(work, changes.removed), work.snapshot.version, base=base)
 
 
