@@ -8,8 +8,9 @@ from pathlib import Path
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.changes import Changes, Mode, find_changes
 from pipelines.chunking import Chunker
+from pipelines.engines import Engine, Known, LocalEngine
 from pipelines.errors import SchemaMismatch
-from pipelines.parts import PART_PASSAGES, Progress, VectorsOf, Work
+from pipelines.parts import PART_PASSAGES, Progress, Work
 from pipelines.setting_aside import SettingAside
 from pipelines.sources.protocol import TableSource
 from vector_index import building
@@ -60,6 +61,7 @@ def sync(
     embedder: Embedder,
     chunk: Chunker,
     *,
+    engine: Engine | None = None,
     aside: SettingAside | None = None,
     on_progress: Progress | None = None,
 ) -> SyncReport:
@@ -69,7 +71,8 @@ def sync(
     since; otherwise all rows are compared by content hash, so the result is right whatever
     happened to the table. Only text that is new to the index is embedded. aside: takes rows
     that cannot be indexed, while the rest of the commit is; without it one such row ends the
-    sync, as it does when they cannot be kept. Raises PipelineError or VectorIndexError (IndexBusy
+    sync, as it does when they cannot be kept. engine: cuts and embeds elsewhere, with the same
+    embedder and chunker. Raises PipelineError or VectorIndexError (IndexBusy
     where another sync is under way, or published meanwhile), and then the old generation still
     serves.
     """
@@ -88,8 +91,9 @@ def sync(
             hashes, known = aside.wanted(changes.hashes)
             changes = replace(changes, hashes=hashes, removed=changes.removed | known)
         work = Work(
-            snapshot, changes.hashes, index.metadata_columns, embedder, chunk,
-            stored=lambda texts, among: index.vectors_of(texts, among=among),
+            snapshot, changes.hashes, index.metadata_columns,
+            engine or LocalEngine(embedder, chunk), embedder.info.dim,
+            known=None if base is None else _stored(index),
             rows=changes.rows,
             aside=aside,
             on_progress=on_progress,
@@ -113,6 +117,7 @@ def rebuild(
     embedder: Embedder,
     chunk: Chunker,
     *,
+    engine: Engine | None = None,
     aside: SettingAside | None = None,
     on_progress: Progress | None = None,
 ) -> SyncReport:
@@ -128,8 +133,9 @@ def rebuild(
         snapshot = source.snapshot()
         changes = Changes(snapshot.hashes(), frozenset(), "rebuild", "asked for")
         work = Work(
-            snapshot, changes.hashes, settings.metadata_columns, embedder, chunk,
-            stored=_stored(home, settings), aside=aside, on_progress=on_progress,
+            snapshot, changes.hashes, settings.metadata_columns,
+            engine or LocalEngine(embedder, chunk), embedder.info.dim,
+            known=_stored_in(home, settings), aside=aside, on_progress=on_progress,
         )  # fmt: skip
         held = frozenset[str]() if aside is None else aside.begin()
         staging = building.staging(home, settings, changes.hashes)
@@ -175,17 +181,20 @@ def set_aside(work: Work, removed: frozenset[str]) -> frozenset[str]:
 
 
 def _whole(work: Work) -> IndexDelta:
-    nothing = empty_delta(work.metadata, work.embedder.info.dim)
+    nothing = empty_delta(work.metadata, work.dim)
     return joined([nothing, *work.parts()])
 
 
-def _stored(home: Path, settings: IndexSettings) -> VectorsOf:
+def _stored(index: SyncedIndex) -> Known:
+    return lambda texts, among: index.vectors_of(texts, among=among)
+
+
+def _stored_in(home: Path, settings: IndexSettings) -> Known | None:
     """The vectors of the live generation, where the same embedder made them."""
     manifest = published(home)
     if manifest is None or manifest.settings.embedder != settings.embedder:
-        return lambda texts, among: {}
-    index = LocalIndex(home, manifest.settings)
-    return lambda texts, among: index.vectors_of(texts, among=among)
+        return None
+    return _stored(LocalIndex(home, manifest.settings))
 
 
 def _report(version: IndexVersion, changes: Changes, work: Work, began: float) -> SyncReport:
