@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines import errors
 from pipelines.reasons import Reason
 from pipelines.sifting import Refused
 from pipelines.step import Made
@@ -51,8 +52,19 @@ def made_row(made: Made) -> pa.Table:
     )
 
 
+def failed_row(error: Exception) -> pa.Table:
+    """One row that says why there is nothing; the errors themselves do not travel well."""
+    return pa.table({"error": [type(error).__name__], "message": [str(error)]})
+
+
 def made_of(row: Mapping[str, pa.Scalar], dim: int) -> Made:
-    """What the row says. The vectors are read-only."""
+    """What the row says, its vectors read-only. Raises what the step raised, or EngineFailed."""
+    if "error" in row:
+        kind, message = row["error"].as_py(), row["message"].as_py()
+        known = getattr(errors, kind, None)
+        if isinstance(known, type) and issubclass(known, errors.PipelineError):
+            raise known(message)
+        raise errors.EngineFailed(f"a worker failed: {kind}: {message}; nothing was published")
     vectors = np.frombuffer(row["vectors"].as_buffer(), np.float32).reshape(-1, dim)
     refused = json.loads(row["refused"].as_py())
     return Made(

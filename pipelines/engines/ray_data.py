@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker
-from pipelines.engines.messages import BEGIN, made_of, made_row, work_of, work_row
+from pipelines.engines.messages import BEGIN, failed_row, made_of, made_row, work_of, work_row
 from pipelines.engines.protocol import Known
-from pipelines.errors import EngineFailed, MissingExtra, PipelineError
+from pipelines.errors import EngineFailed, MissingExtra
 from pipelines.step import Made, Recipe, cut, embed
 
 BuildTools = Callable[[], tuple[Embedder, Chunker]]
 """Makes an embedder and a chunker where it is called: on a worker. It is pickled on its way."""
 
-# Batches under way for each actor: one in work, the others on their way.
+# Batches under way for each actor: one in work, the others on their way. With one in all, Ray's
+# iterator waits for the next before it gives that one, for ever.
 _AHEAD = 4
 
 
@@ -77,7 +78,7 @@ class RayEngine:
                 feed.took_one()
         except RayError as exc:
             if feed.error is None:
-                raise _translated(exc) from exc
+                raise _failed(exc) from exc
         finally:
             feed.stop()
         if feed.error is not None:
@@ -106,8 +107,11 @@ class _Worker:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         batch, known = work_of(table)
-        piece = cut(batch, self._recipe, self._chunk)
-        return made_row(embed(piece, known, self._recipe, self._embedder))
+        try:
+            piece = cut(batch, self._recipe, self._chunk)
+            return made_row(embed(piece, known, self._recipe, self._embedder))
+        except Exception as exc:  # noqa: BLE001 - raised again where the results are read
+            return failed_row(exc)
 
 
 @dataclass(slots=True)
@@ -178,15 +182,7 @@ def _rows(
             yield {name: table[name][0] for name in table.column_names}
 
 
-def _translated(exc: BaseException) -> PipelineError:
-    """What the step raised on a worker, or EngineFailed."""
-    seen: BaseException | None = exc
-    while seen is not None:
-        cause = getattr(seen, "cause", None) or seen.__cause__
-        if isinstance(cause, PipelineError):
-            return cause
-        seen = cause
-    first = next(iter(str(exc).strip().splitlines()[::-1]), type(exc).__name__)
-    return EngineFailed(
-        f"Ray could not finish the sync: {first}; nothing was published, sync again"
-    )
+def _failed(exc: Exception) -> EngineFailed:
+    """Ray puts the reason last."""
+    last = next(iter(str(exc).strip().splitlines()[::-1]), type(exc).__name__)
+    return EngineFailed(f"Ray could not finish: {last}; nothing was published, sync again")

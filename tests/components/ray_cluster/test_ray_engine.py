@@ -133,7 +133,7 @@ def test_an_embedder_that_fails_on_every_text_ends_the_sync_by_its_name(tmp_path
 
 def test_an_error_while_rows_are_read_ends_the_sync_by_its_name(tmp_path):
     world = Cluster(tmp_path, keys=range(60))
-    rule = {"column": "body", "check": "length", "minimum": 1000, "on_fail": "fail"}
+    rule = {"column": "body", "check": "length", "min": 1000, "on_fail": "fail"}
     world.rules = Rules(parse_checks([rule], world.delta.to_pyarrow_table().schema))
     with pytest.raises(QualityFailed):
         world.sync()
@@ -147,7 +147,7 @@ def test_workers_that_cannot_build_an_embedder_are_a_named_error(tmp_path):
 
 
 def test_a_table_larger_than_what_may_be_under_way_is_streamed(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.engines.ray_data._AHEAD", 1)
+    monkeypatch.setattr("pipelines.engines.ray_data._AHEAD", 2)
     world = Cluster(tmp_path, keys=range(200))
     assert world.sync().changed == 200
     world.check()
