@@ -60,5 +60,6 @@ bench: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/limits.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/freshness.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sync.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bulk.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verify.py
 	$(BIN)/python benchmarks/rerank.py
