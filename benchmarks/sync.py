@@ -86,13 +86,13 @@ class Bench:
         body: list[str] = self.source.snapshot().table.to_pyarrow_table()["body"].to_pylist()
         return body
 
-    def new_index(self, kind: str = "auto") -> LocalIndex:
+    def new_index(self, kind: str = "auto", *, restricted: bool = True) -> LocalIndex:
         """An index that nothing has been published to."""
         self.homes += 1
         info = self.embedder.info
         settings = IndexSettings(
             "bench", kind, EmbedderIdentity(info.id, info.weights_sha256, info.dim), {},
-            self.source.metadata_types(), has_tenant=True, has_groups=True,
+            self.source.metadata_types(), has_tenant=restricted, has_groups=restricted,
         )  # fmt: skip
         return LocalIndex(self.folder / f"index{self.homes}", settings)
 
