@@ -8,6 +8,8 @@ from llm_endpoint.generation.protocol import (
     GeneratorInfo,
     LocalEngine,
     Message,
+    OpenAIEngine,
+    Route,
     TokenUsage,
 )
 from llm_endpoint.generation.scripted import Fault, ScriptedGenerator
@@ -21,6 +23,8 @@ __all__ = [
     "GeneratorInfo",
     "LocalEngine",
     "Message",
+    "OpenAIEngine",
+    "Route",
     "ScriptedGenerator",
     "TokenUsage",
 ]

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 
 import httpx2
 import orjson
@@ -10,21 +11,27 @@ import orjson
 from llm_endpoint.connection import EngineConnection, decode_error, decode_object
 from llm_endpoint.errors import EngineAnswerInvalid, EngineTimeout
 from llm_endpoint.generation.control_tokens import defused
+from llm_endpoint.generation.joining import join_events
 from llm_endpoint.generation.protocol import (
     Completion,
     CompletionDelta,
     GenerationRequest,
     GeneratorInfo,
+    Route,
     TokenUsage,
 )
 from llm_endpoint.generation.wire import (
     Dialect,
     decode_completion,
     decode_delta,
+    encode_body,
     encode_request,
     error_in_stream,
 )
 
+_CHAT: Route = "chat/completions"
+# Quotes inside a text are escaped: only a key looks like this.
+_FINISHED = re.compile(r'"finish_reason"\s*:\s*"')
 _TOKENIZE_TIMEOUT_S = 10.0
 # A token covers at least one byte; English has about 4.5 bytes a token, program code 3, digits 1.
 _BYTES_PER_TOKEN = 2
@@ -62,9 +69,7 @@ class OpenAIGenerator:
 
     async def generate(self, request: GenerationRequest) -> Completion:
         body = encode_request(request, self._info.model, stream=False, dialect=self._dialect)
-        answer = await self._post(
-            f"{self._connection.base_url}/chat/completions", body, request.timeout_s
-        )
+        answer = await self._post(f"{self._connection.base_url}/{_CHAT}", body, request.timeout_s)
         return decode_completion(decode_object(answer, self._info.model), self._info.model)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[CompletionDelta, None]:
@@ -74,7 +79,7 @@ class OpenAIGenerator:
         reason: str | None = None
         usage: TokenUsage | None = None
         events = 0
-        async with contextlib.aclosing(self._events(request, deadline)) as deltas:
+        async with contextlib.aclosing(self._deltas(request, deadline)) as deltas:
             async for delta in deltas:
                 reason, usage = delta.finish_reason or reason, delta.usage or usage
                 if delta.text:
@@ -83,6 +88,34 @@ class OpenAIGenerator:
         if reason is None:
             raise self._connection.died("the stream ended without a finish reason")
         yield CompletionDelta("", reason, usage or _estimated_usage(request, events))
+
+    async def ask(self, route: Route, body: Mapping[str, object], *, timeout_s: float) -> bytes:
+        model = self._info.model
+        if self._dialect != "llama.cpp":
+            encoded = encode_body(body, model, stream=False, dialect=self._dialect)
+            return await self._post(f"{self._connection.base_url}/{route}", encoded, timeout_s)
+        # Measured: llama.cpp ends a stream whose reader left at once, a plain request never.
+        async with contextlib.aclosing(self.ask_stream(route, body, timeout_s=timeout_s)) as events:
+            seen = [dict(decode_object(event, model)) async for event in events]
+        return orjson.dumps(join_events(seen))
+
+    async def ask_stream(
+        self, route: Route, body: Mapping[str, object], *, timeout_s: float
+    ) -> AsyncGenerator[bytes, None]:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        encoded = encode_body(body, self._info.model, stream=True, dialect=self._dialect)
+        has_finished = False
+        try:
+            async with contextlib.aclosing(self._events(route, encoded, deadline)) as events:
+                async for event in events:
+                    if '"prompt_progress"' in event:
+                        continue
+                    has_finished = has_finished or _FINISHED.search(event) is not None
+                    yield event.encode()
+        except TimeoutError as exc:
+            raise EngineTimeout(self._info.model, timeout_s) from exc
+        if not has_finished:
+            raise self._connection.died("the stream ended without a finish reason")
 
     async def count_tokens(self, text: str) -> int:
         """Exact if the dialect has /tokenize; else half the UTF-8 bytes, about twice too high for
@@ -110,37 +143,50 @@ class OpenAIGenerator:
         except TimeoutError as exc:
             raise EngineTimeout(self._info.model, timeout_s) from exc
 
-    async def _events(
+    async def _deltas(
         self, request: GenerationRequest, deadline: float
     ) -> AsyncGenerator[CompletionDelta, None]:
-        """Decoded events. Leaving this generator, however, closes the connection: engines take
-        that as the order to stop writing."""
         model = self._info.model
         body = encode_request(request, model, stream=True, dialect=self._dialect)
-        url = f"{self._connection.base_url}/chat/completions"
         try:
-            with self._connection.translated_errors():
-                async with contextlib.AsyncExitStack() as stack:
-                    client = self._connection.client()
-                    # Not around the yield below: a timeout belongs to the task that entered it.
+            async with contextlib.aclosing(self._events(_CHAT, body, deadline)) as events:
+                async for event in events:
+                    yield decode_delta(decode_object(event, model), model)
+        except TimeoutError as exc:
+            raise EngineTimeout(model, request.timeout_s) from exc
+
+    async def _events(
+        self, route: Route, body: bytes, deadline: float
+    ) -> AsyncGenerator[str, None]:
+        """Events' data up to [DONE]. Raises TimeoutError at `deadline`, or an EngineError.
+
+        Leaving this generator, however, closes the connection: engines take that as the order to
+        stop writing.
+        """
+        model = self._info.model
+        url = f"{self._connection.base_url}/{route}"
+        with self._connection.translated_errors():
+            async with contextlib.AsyncExitStack() as stack:
+                client = self._connection.client()
+                # Not around the yield below: a timeout belongs to the task that entered it.
+                async with asyncio.timeout_at(deadline):
+                    response = await stack.enter_async_context(
+                        client.stream("POST", url, content=body)
+                    )
+                    if response.status_code != 200:
+                        raise decode_error(response.status_code, await response.aread(), model)
+                events = aiter(httpx2.EventSource(response))
+                while True:
                     async with asyncio.timeout_at(deadline):
-                        response = await stack.enter_async_context(
-                            client.stream("POST", url, content=body)
-                        )
-                        if response.status_code != 200:
-                            raise decode_error(response.status_code, await response.aread(), model)
-                    events = aiter(httpx2.EventSource(response))
-                    while True:
-                        async with asyncio.timeout_at(deadline):
-                            event = await anext(events, None)
-                        if event is None or event.data == "[DONE]":
-                            return
+                        event = await anext(events, None)
+                    if event is None or event.data == "[DONE]":
+                        return
+                    # A stream has sent its 200 already: later failures come as such an event.
+                    if '"error"' in event.data:
                         chunk = decode_object(event.data, model)
                         if error := error_in_stream(chunk, model):
                             raise error
-                        yield decode_delta(chunk, model)
-        except TimeoutError as exc:
-            raise EngineTimeout(model, request.timeout_s) from exc
+                    yield event.data
 
 
 def _estimated_usage(request: GenerationRequest, events: int) -> TokenUsage:

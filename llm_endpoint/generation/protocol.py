@@ -1,6 +1,6 @@
 """What a generator is, whatever engine writes the text."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -81,6 +81,36 @@ class Generator(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+Route = Literal["chat/completions", "completions"]
+"""What of OpenAI's API an engine answers, as a path below its base URL."""
+
+
+class OpenAIEngine(Protocol):
+    """An engine asked in OpenAI's own words, for all that a GenerationRequest has no field for.
+
+    The body goes to the engine as it is, but for `model` and `stream`, which are the engine's, and
+    control tokens inside messages, which lose their power. Tools, response formats and log
+    probabilities pass through; what the engine does not know it refuses or ignores.
+    """
+
+    @property
+    def info(self) -> GeneratorInfo: ...
+
+    async def ask(self, route: Route, body: Mapping[str, object], *, timeout_s: float) -> bytes:
+        """The engine's answer, a JSON object. Raises an EngineError within `timeout_s`."""
+        ...
+
+    def ask_stream(
+        self, route: Route, body: Mapping[str, object], *, timeout_s: float
+    ) -> AsyncGenerator[bytes, None]:
+        """The JSON object of each event, without the final [DONE]; the last one has the usage.
+
+        Close it (`contextlib.aclosing`) when you stop reading early: that frees the engine.
+        Raises an EngineError within `timeout_s`, before the first event or after any.
+        """
+        ...
 
 
 @runtime_checkable

@@ -6,10 +6,12 @@ are exact and predictable, and limits, stop strings and overflow behave as in a 
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
+
+import orjson
 
 from llm_endpoint.errors import (
     ContextOverflow,
@@ -19,11 +21,14 @@ from llm_endpoint.errors import (
     EngineTimeout,
     EngineUnavailable,
 )
+from llm_endpoint.generation.joining import join_events
 from llm_endpoint.generation.protocol import (
     Completion,
     CompletionDelta,
     GenerationRequest,
     GeneratorInfo,
+    Message,
+    Route,
     TokenUsage,
 )
 
@@ -96,6 +101,29 @@ class ScriptedGenerator:
         usage = TokenUsage(prompt_tokens, min(len(tokens), room))
         yield CompletionDelta("", reason, usage)
 
+    async def ask(self, route: Route, body: Mapping[str, object], *, timeout_s: float) -> bytes:
+        async with aclosing(self.ask_stream(route, body, timeout_s=timeout_s)) as events:
+            return orjson.dumps(join_events([orjson.loads(event) async for event in events]))
+
+    async def ask_stream(
+        self, route: Route, body: Mapping[str, object], *, timeout_s: float
+    ) -> AsyncGenerator[bytes, None]:
+        """Reads messages or prompt, max_tokens and stop, as texts only; ignores the rest."""
+        is_chat = route == "chat/completions"
+        async with aclosing(self.stream(_request_of(body, is_chat, timeout_s))) as deltas:
+            async for delta in deltas:
+                piece = {"delta": {"content": delta.text}} if is_chat else {"text": delta.text}
+                event: dict[str, object] = {
+                    "id": f"{self._info.model}-{self._served}",
+                    "object": "chat.completion.chunk" if is_chat else "text_completion",
+                    "created": 0,
+                    "model": self._info.model,
+                    "choices": [{"index": 0, **piece, "finish_reason": delta.finish_reason}],
+                }
+                if delta.usage is not None:
+                    event["usage"] = _usage_form(delta.usage)
+                yield orjson.dumps(event)
+
     async def count_tokens(self, text: str) -> int:
         """Exact, by this generator's own definition of a token."""
         return len(_TOKEN.findall(text))
@@ -136,3 +164,24 @@ class ScriptedGenerator:
 def _before_stop(text: str, stop: tuple[str, ...]) -> str:
     ends = [position for string in stop if string and (position := text.find(string)) >= 0]
     return text[: min(ends)] if ends else text
+
+
+def _request_of(body: Mapping[str, object], is_chat: bool, timeout_s: float) -> GenerationRequest:
+    listed = body.get("messages") if is_chat else [{"role": "user", "content": body.get("prompt")}]
+    messages = tuple(
+        Message(form["role"], str(form["content"]))
+        for form in (listed if isinstance(listed, list) else [])
+    )
+    stop, most = body.get("stop"), body.get("max_tokens")
+    stops = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else ()
+    return GenerationRequest(
+        messages, most if isinstance(most, int) else 1_000_000, stop=stops, timeout_s=timeout_s
+    )
+
+
+def _usage_form(usage: TokenUsage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }

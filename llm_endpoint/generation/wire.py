@@ -33,18 +33,18 @@ def encode_request(
         body["stop"] = list(request.stop)
     if request.seed is not None:
         body["seed"] = request.seed
-    if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-        if dialect == "llama.cpp":
-            # It notices a client that left only when it writes. Progress events make it write
-            # during the prompt: a cancelled 2,800-token prompt ends in 0.5 s instead of 12 s.
-            body["return_progress"] = True
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError as exc:
-        # The one thing our types let through: a str that is not valid Unicode.
-        check_texts([message.content for message in request.messages])
-        raise EngineRefused(model, 400, f"the request is not valid JSON: {exc}") from exc
+    return _encoded(body, model, stream=stream, dialect=dialect)
+
+
+def encode_body(body: Mapping[str, object], model: str, *, stream: bool, dialect: Dialect) -> bytes:
+    """A request in OpenAI's own words, for this engine. Raises EngineRefused, InvalidText."""
+    own: dict[str, object] = {**body, "model": model}
+    own.pop("stream", None)
+    own.pop("stream_options", None)
+    messages = own.get("messages")
+    if isinstance(messages, list):
+        own["messages"] = [_defused_message(message) for message in messages]
+    return _encoded(own, model, stream=stream, dialect=dialect)
 
 
 def decode_completion(body: Mapping[str, object], model: str) -> Completion:
@@ -85,3 +85,42 @@ def _first_choice(body: Mapping[str, object]) -> Mapping[str, object]:
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else {}
     return choice if isinstance(choice, dict) else {}
+
+
+def _encoded(body: dict[str, object], model: str, *, stream: bool, dialect: Dialect) -> bytes:
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        if dialect == "llama.cpp":
+            # It notices a client that left only when it writes. Progress events make it write
+            # during the prompt: a cancelled 2,800-token prompt ends in 0.5 s instead of 12 s.
+            body["return_progress"] = True
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as exc:
+        # The one thing our types let through: a str that is not valid Unicode.
+        check_texts(_texts(body.get("messages")))
+        raise EngineRefused(model, 400, f"the request is not valid JSON: {exc}") from exc
+
+
+def _texts(messages: object) -> list[str]:
+    listed = messages if isinstance(messages, list) else []
+    contents = (message.get("content") for message in listed if isinstance(message, dict))
+    return [content for content in contents if isinstance(content, str)]
+
+
+def _defused_message(message: object) -> object:
+    """A message as a client sent it; what is not one is the engine's to refuse."""
+    if not isinstance(message, dict):
+        return message
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": defused(content)}
+    if isinstance(content, list):
+        return {**message, "content": [_defused_part(part) for part in content]}
+    return message
+
+
+def _defused_part(part: object) -> object:
+    if isinstance(part, dict) and isinstance(text := part.get("text"), str):
+        return {**part, "text": defused(text)}
+    return part

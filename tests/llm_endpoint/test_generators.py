@@ -1,9 +1,10 @@
 """One contract for every generator."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +14,8 @@ from llm_endpoint.generation import (
     GenerationRequest,
     Generator,
     Message,
+    OpenAIEngine,
+    Route,
     ScriptedGenerator,
 )
 
@@ -116,3 +119,63 @@ def test_tokens_of_no_text_are_none_and_more_text_has_more(generator: Generator)
 
     none, one, four = asyncio.run(count())
     assert none == 0 < one < four
+
+
+CHAT: dict[str, object] = {
+    "messages": [
+        {"role": "system", "content": "You are brief."},
+        {"role": "user", "content": "Name three colours."},
+    ],
+    "max_tokens": 24,
+    "temperature": 0,
+}
+
+
+async def events_of(engine: OpenAIEngine, route: Route, body: dict[str, object]) -> list[Any]:
+    return [json.loads(event) async for event in engine.ask_stream(route, body, timeout_s=60)]
+
+
+def test_asked_in_openais_words_it_answers_in_them(generator: Any) -> None:
+    answer = json.loads(asyncio.run(generator.ask("chat/completions", CHAT, timeout_s=60)))
+    (choice,) = answer["choices"]
+    assert answer["object"] == "chat.completion"
+    assert choice["message"]["role"] == "assistant"
+    assert choice["message"]["content"].strip()
+    assert choice["finish_reason"] in ("stop", "length")
+    assert answer["model"] == generator.info.model
+    assert 0 < answer["usage"]["completion_tokens"] <= 24
+
+
+def test_a_plain_completion_has_a_text(generator: Any) -> None:
+    body: dict[str, object] = {"prompt": "The three colours are", "max_tokens": 8}
+    answer = json.loads(asyncio.run(generator.ask("completions", body, timeout_s=60)))
+    assert answer["object"] == "text_completion"
+    assert answer["choices"][0]["text"]
+    assert 0 < answer["usage"]["completion_tokens"] <= 8
+
+
+def test_events_carry_the_answer_in_pieces_and_the_usage_last(generator: Any) -> None:
+    events = asyncio.run(events_of(generator, "chat/completions", CHAT))
+    pieces = [c["delta"].get("content") or "" for e in events for c in e["choices"]]
+    reasons = [c["finish_reason"] for e in events for c in e["choices"] if c["finish_reason"]]
+    assert len([piece for piece in pieces if piece]) > 2
+    assert reasons in (["stop"], ["length"])
+    assert events[-1]["usage"]["prompt_tokens"] > 0
+    assert not any("prompt_progress" in event for event in events)
+
+
+def test_too_long_a_prompt_is_the_same_error_in_openais_words(generator: Any) -> None:
+    body = CHAT | {"messages": [{"role": "user", "content": "word " * 700}], "max_tokens": 1}
+    with pytest.raises(ContextOverflow) as refusal:
+        asyncio.run(generator.ask("chat/completions", body, timeout_s=60))
+    assert refusal.value.context_tokens == 512
+
+
+def test_events_left_early_leave_room_for_the_next_question(generator: Any) -> None:
+    async def leave_early() -> None:
+        async with aclosing(generator.ask_stream("chat/completions", CHAT, timeout_s=60)) as events:
+            async for _ in events:
+                break
+
+    asyncio.run(leave_early())
+    assert asyncio.run(generator.ask("chat/completions", CHAT, timeout_s=60))
