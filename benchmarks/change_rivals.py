@@ -11,9 +11,9 @@ Ours has more to do: it reads the change out of Delta. recall@10 is measured aft
 on vectors of living rows with noise, ours as shipped; LanceDB is given the least `nprobes` that
 reaches ours. Rows a second: median, lowest and highest.
 
-CocoIndex is not here. It could run (its version 1 keeps its state in LMDB, and needs no server), but
-it drives a target store and has no index of its own: what it writes to LanceDB is searched, and
-kept in order, by what is measured here.
+CocoIndex is not here. It could run (its version 1 keeps its state in LMDB, and needs no server),
+but it drives a target store and has no index of its own: what it writes to LanceDB is searched,
+and kept in order, by what is measured here.
 """
 
 import argparse
