@@ -21,7 +21,7 @@ $(VENV)-sentence-transformers/.installed:
 	$(VENV)-sentence-transformers/bin/pip install --quiet "sentence-transformers>=6,<7"
 	touch $@
 
-# Ray weighs 700 MB with what it needs, and no test of ours but its own is to meet it.
+# Ray is 240 MB, and no test of ours but its own is to meet it.
 $(VENV)-ray/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-ray
 	$(VENV)-ray/bin/pip install --quiet --editable ".[ray]" "pytest>=9.2"
