@@ -81,13 +81,18 @@ class Bench:
         )
         merge.when_matched_update_all().execute()
 
-    def new_index(self) -> LocalIndex:
+    def texts(self) -> list[str]:
+        """Every text, in the order of the table."""
+        body: list[str] = self.source.snapshot().table.to_pyarrow_table()["body"].to_pylist()
+        return body
+
+    def new_index(self, kind: str = "auto", *, restricted: bool = True) -> LocalIndex:
         """An index that nothing has been published to."""
         self.homes += 1
         info = self.embedder.info
         settings = IndexSettings(
-            "bench", "auto", EmbedderIdentity(info.id, info.weights_sha256, info.dim), {},
-            self.source.metadata_types(), has_tenant=True, has_groups=True,
+            "bench", kind, EmbedderIdentity(info.id, info.weights_sha256, info.dim), {},
+            self.source.metadata_types(), has_tenant=restricted, has_groups=restricted,
         )  # fmt: skip
         return LocalIndex(self.folder / f"index{self.homes}", settings)
 

@@ -1,16 +1,20 @@
 """One sync of an index out of settings: what it reads, what it sets aside, whom it tells."""
 
 import logging
+from functools import partial
+from typing import Literal
 
 import pyarrow as pa
 
-from headrace import indexes
+from headrace import assembly, indexes
 from headrace.drift_records import record_drift
 from headrace.index_settings import LineageSection
 from headrace.quarantines import quarantine_of
 from headrace.settings import Settings
 from llm_endpoint.embedding.protocol import Embedder
+from pipelines.chunking import Chunker
 from pipelines.embedding_drift import DriftGauges
+from pipelines.engines import Engine, LocalEngine
 from pipelines.errors import PipelineError
 from pipelines.lineage import IndexMade, SyncRun, TableRead
 from pipelines.lineage_sender import Deliver, LineageSender, to_file, to_http
@@ -22,6 +26,8 @@ from pipelines.sync import SyncReport, sync
 from vector_index.errors import VectorIndexError
 from vector_index.passages import ARROW_TYPES, MetadataType
 from vector_index.protocol import SyncedIndex
+
+EngineName = Literal["local", "ray"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,16 +46,37 @@ def setting_aside(
     )
 
 
+def build_engine(settings: Settings, name: str, engine: EngineName, embedder: Embedder) -> Engine:
+    """Where an index's texts are cut and embedded. Raises MissingExtra."""
+    chunk = indexes.build_chunker(settings, name, embedder)
+    if engine == "local":
+        return LocalEngine(embedder, chunk)
+    from pipelines.engines.ray_data import RayEngine
+
+    return RayEngine(partial(_tools, settings, name), chunk)
+
+
+def _tools(settings: Settings, name: str) -> tuple[Embedder, Chunker]:
+    """As they are here, made on a worker of Ray."""
+    section = indexes.index_section(settings, name)
+    embedder = assembly.build_embedder(settings, section.embedder)
+    return embedder, indexes.build_chunker(settings, name, embedder)
+
+
 def run_sync(
     settings: Settings,
     name: str,
     index: SyncedIndex,
     embedder: Embedder,
     *,
+    engine: Engine | None = None,
     on_progress: Progress | None = None,
     lineage: LineageSender | None = None,
 ) -> SyncReport:
-    """As `pipelines.sync`, of one index of headrace.yaml; lineage: whom to tell of it."""
+    """As `pipelines.sync`, of one index of headrace.yaml; lineage: whom to tell of it.
+
+    engine: of `build_engine`, None for this process.
+    """
     source = indexes.build_source(settings, name)
     run = None if lineage is None else SyncRun(name, lineage, _namespace(settings))
     if run is not None:
@@ -60,6 +87,7 @@ def run_sync(
             index,
             embedder,
             indexes.build_chunker(settings, name, embedder),
+            engine=engine,
             aside=setting_aside(settings, name),
             on_progress=on_progress,
         )

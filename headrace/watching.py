@@ -15,6 +15,7 @@ from headrace.settings import Settings
 from headrace.state_file import replace_file
 from headrace.syncing import run_sync
 from llm_endpoint.embedding.protocol import Embedder
+from pipelines.engines import Engine
 from pipelines.lineage_sender import LineageSender
 from pipelines.parts import Progress
 from pipelines.sync import SyncReport
@@ -68,6 +69,7 @@ def sync_once(
     embedder: Embedder,
     index: SyncedIndex,
     *,
+    engine: Engine | None = None,
     on_progress: Progress | None = None,
     lineage: LineageSender | None = None,
 ) -> SyncReport:
@@ -81,7 +83,9 @@ def sync_once(
             if on_progress is not None:
                 on_progress(done, total)
 
-        return run_sync(settings, name, index, embedder, on_progress=told, lineage=lineage)
+        return run_sync(
+            settings, name, index, embedder, engine=engine, on_progress=told, lineage=lineage
+        )
 
     is_watched = said is not None and said.is_alive
     return Watcher(

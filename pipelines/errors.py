@@ -22,6 +22,7 @@ PipelineError
 ├── IndexDrifted           the index differs from its table where it should not
 ├── BadCheck               a quality check that cannot be made as it is declared
 ├── QualityFailed          rows break a check whose `on_fail` is fail
+├── EngineFailed           where rows are cut and embedded broke down: a Ray cluster, its workers
 ├── EmbedderStuck          the embedder fails or hangs on any text, not on one of them
 └── QuarantineFailed       the table of quarantined rows cannot be read or written
 """
@@ -121,6 +122,10 @@ class BadCheck(PipelineError):
 
 class QualityFailed(PipelineError):
     """Rows break a check that is to stop the sync; the index keeps its old generation."""
+
+
+class EngineFailed(PipelineError):
+    """Rows that were to be cut and embedded elsewhere did not come back; nothing was published."""
 
 
 class EmbedderStuck(PipelineError):

@@ -1,33 +1,26 @@
 """Changed rows on their way into an index: read, cut, embedded, and handed on in parts."""
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from llm_endpoint.embedding.protocol import Embedder
-from pipelines.chunking import Chunker
 from pipelines.embedding_drift import Moments, moments
-from pipelines.errors import BadVectors, DocumentTooSlow, DocumentUnreadable, PathRefused
-from pipelines.isolation import Failure
+from pipelines.engines import Engine, Known
+from pipelines.errors import DocumentTooSlow, DocumentUnreadable, EngineFailed, PathRefused
 from pipelines.reasons import Reason
-from pipelines.rows import passages_of
 from pipelines.setting_aside import SettingAside
+from pipelines.sifting import Refused
 from pipelines.sources.document_source import DocumentSnapshot
 from pipelines.sources.protocol import Snapshot
-from pipelines.sources.vectors import vectors_of
-from vector_index.held import joined, without
+from pipelines.step import Made, Recipe
+from vector_index.held import joined
 from vector_index.passages import DOCUMENT_SCHEMA, IndexDelta, MetadataType
 
 Progress = Callable[[int, int], None]
 """Gets (documents done, documents to do), many times a second at most."""
-
-VectorsOf = Callable[[Collection[str], Collection[str]], Mapping[str, NDArray[np.float32]]]
-"""Stored vectors of these texts, by text hash, looked for at least among these documents."""
 
 # The first that fits counts.
 _REASONS: tuple[tuple[type[DocumentUnreadable], Reason], ...] = (
@@ -39,8 +32,6 @@ _REASONS: tuple[tuple[type[DocumentUnreadable], Reason], ...] = (
 _BATCH_DOCUMENTS = 1024
 _PARSED_DOCUMENTS = 64
 PART_PASSAGES = 65_536
-# Texts whose vectors are remembered in case a later document repeats them.
-_REMEMBERED = 20_000
 
 
 @dataclass(slots=True)
@@ -48,16 +39,16 @@ class Work:
     """One run over the changed rows of a snapshot; afterwards it says what it came to.
 
     rows: as `Changes.rows`. aside: takes the rows that cannot be indexed; without it, one such row
-    ends the run. embedded: distinct texts sent to the embedder; passages: rows made; moments: of
-    the vectors made, None before the first.
+    ends the run. dim: of the vectors; known: as `Engine.run`. embedded: texts sent to the
+    embedder; passages: rows made; moments: of the vectors made, None before the first.
     """
 
     snapshot: Snapshot
     hashes: Mapping[str, str]
     metadata: Mapping[str, MetadataType]
-    embedder: Embedder
-    chunk: Chunker
-    stored: VectorsOf
+    engine: Engine
+    dim: int
+    known: Known | None = None
     rows: tuple[pa.RecordBatch, ...] | None = None
     aside: SettingAside | None = None
     on_progress: Progress | None = None
@@ -66,17 +57,12 @@ class Work:
     done: int = 0
     moments: Moments | None = None
     _skipped: frozenset[str] = frozenset()
-    _fresh: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    _read: deque[int] = field(default_factory=deque)
 
     def skip(self, keys: Collection[str]) -> None:
         """These documents are there already. Before anything else is asked for."""
         self.done = len(keys)
         self._skipped = frozenset(keys)
-
-    def expected_passages(self) -> int:
-        """About how many passages there will be, from those there are so far."""
-        made = self.done - len(self._skipped)
-        return max(self.passages, self.passages * len(self.hashes) // max(made, 1))
 
     def parts(self, *, passages: int = PART_PASSAGES) -> Iterator[IndexDelta]:
         """The documents to write, in parts of some `passages` passages; no more is in memory."""
@@ -92,12 +78,15 @@ class Work:
     def _deltas(self) -> Iterator[IndexDelta]:
         if not self.hashes.keys() - self._skipped:
             return
-        for batch in self._rows():
-            # Progress is told, and a stop is heard, between these: parsing takes its time.
-            is_parsed = isinstance(self.snapshot, DocumentSnapshot)
-            size = _PARSED_DOCUMENTS if is_parsed else _BATCH_DOCUMENTS
-            for first in range(0, batch.num_rows, size):
-                yield self._delta(batch.slice(first, size))
+        made = self.engine.run(
+            self._sifted(), self._recipe(), known=self.known, on_share=self._share
+        )
+        yield from map(self._delta, made)
+        if self._read:
+            raise EngineFailed(
+                f"{len(self._read)} batches of rows went to the engine and did not come back; "
+                f"nothing was published, sync again"
+            )
 
     def _rows(self) -> Iterator[pa.RecordBatch]:
         """The rows of the documents to write."""
@@ -110,113 +99,58 @@ class Work:
             if found.num_rows:
                 yield found
 
-    def _delta(self, batch: pa.RecordBatch) -> IndexDelta:
-        rows = batch.num_rows
-        batch = self._parsed(batch)
-        batch = batch if self.aside is None else self.aside.sift(batch)
-        mapping = self.snapshot.mapping
-        given = None
-        if mapping.vector:
-            batch, given = self._given_vectors(batch, mapping.vector)
-        table, owners = passages_of(batch, mapping, self.chunk, dict(self.metadata))
-        keys = batch.column(mapping.key).to_pylist()
-        vectors = self._vectors(table, keys) if given is None else given[owners]
-        delta = IndexDelta(self._documents(keys), table, vectors, frozenset())
-        delta = delta if self.aside is None else without(delta, self.aside.rejected)
-        self.passages += delta.passages.num_rows
-        made = moments(delta.vectors)
-        self.moments = made if self.moments is None else self.moments + made
-        self.done += rows
+    def _sifted(self) -> Iterator[pa.RecordBatch]:
+        """The rows that can be read and keep the rules, in batches for the engine."""
+        # Progress is told, and a stop is heard, between these: parsing takes its time.
+        is_parsed = isinstance(self.snapshot, DocumentSnapshot)
+        size = _PARSED_DOCUMENTS if is_parsed else _BATCH_DOCUMENTS
+        for batch in self._rows():
+            for first in range(0, batch.num_rows, size):
+                some = batch.slice(first, size)
+                self._read.append(some.num_rows)
+                some = self._parsed(some)
+                yield some if self.aside is None else self.aside.sift(some)
+
+    def _delta(self, made: Made) -> IndexDelta:
+        self.done += self._read.popleft()
+        self.embedded += made.embedded
+        self.passages += made.passages.num_rows
+        seen = moments(made.vectors)
+        self.moments = seen if self.moments is None else self.moments + seen
+        if self.aside is not None:
+            for refused in made.refused:
+                self.aside.reject(refused)
         self._report(0)
-        return delta
+        return IndexDelta(self._documents(made.keys), made.passages, made.vectors, frozenset())
 
     def _parsed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows with their text, where it is in documents; without those that have none."""
         if not isinstance(self.snapshot, DocumentSnapshot):
             return batch
         batch, unparsed = self.snapshot.parsed(batch)
-        for place, one in enumerate(unparsed):
+        for one in unparsed:
             if self.aside is None:
                 raise one.error
             reason = next(r for kind, r in _REASONS if isinstance(one.error, kind))
-            self.aside.reject(one.key, Failure(place, reason, str(one.error)), one.shown)
+            self.aside.reject(Refused(one.key, reason, str(one.error), one.shown))
         return batch
 
-    def _given_vectors(
-        self, batch: pa.RecordBatch, column: str
-    ) -> tuple[pa.RecordBatch, NDArray[np.float32]]:
-        """The rows whose vector can be used, with it: float32 (rows, dim)."""
-        try:
-            return batch, vectors_of(batch, column, self.embedder.info.dim)
-        except BadVectors as exc:
-            if self.aside is None:
-                raise
-            keys = batch.column(self.snapshot.mapping.key).to_pylist()
-            for row in exc.rows:
-                self.aside.reject(keys[row], Failure(row, Reason.BAD_VECTOR, str(exc)), "")
-            good = np.setdiff1d(np.arange(batch.num_rows), exc.rows)
-        return self._given_vectors(batch.take(pa.array(good)), column)
-
-    def _documents(self, keys: list[str]) -> pa.Table:
+    def _documents(self, keys: Sequence[str]) -> pa.Table:
         columns = [keys, [self.hashes[key] for key in keys]]
         return pa.table([pa.array(c, pa.string()) for c in columns], schema=DOCUMENT_SCHEMA)
 
-    def _vectors(self, table: pa.Table, keys: list[str]) -> NDArray[np.float32]:
-        """Those of texts that have none are zeros, and their documents are set aside."""
-        hashes = table["text_hash"].to_pylist()
-        known = dict(self._fresh)
-        known.update(self.stored(set(hashes) - known.keys(), keys))
-        texts = {
-            one: text
-            for one, text in zip(hashes, table["text"].to_pylist(), strict=True)
-            if one not in known
-        }
-        fresh = self._fresh_vectors(texts, table, len(keys))
-        self._remember(fresh)
-        known.update(fresh)
-        vectors = np.zeros((len(hashes), self.embedder.info.dim), np.float32)
-        for row, one in enumerate(hashes):
-            if one in known:
-                vectors[row] = known[one]
-        return vectors
+    def _recipe(self) -> Recipe:
+        rules = None if self.aside is None else self.aside.rules
+        return Recipe(
+            self.snapshot.mapping,
+            self.metadata,
+            self.dim,
+            isolates=rules is not None,
+            embed_timeout_s=None if rules is None else rules.embed_timeout_s,
+        )
 
-    def _fresh_vectors(
-        self, texts: Mapping[str, str], table: pa.Table, documents: int
-    ) -> dict[str, NDArray[np.float32]]:
-        """By text hash. texts: text hash to text."""
-        if not texts:
-            return {}
-        self.embedded += len(texts)
-
-        def embed(some: Sequence[str]) -> NDArray[np.float32]:
-            return self._embed(list(some), documents)
-
-        if self.aside is None:
-            return dict(zip(texts, embed(list(texts.values())), strict=True))
-        vectors, failures = self.aside.embed(embed, list(texts.values()))
-        failed = {list(texts)[failure.position]: failure for failure in failures}
-        for key, one in zip(
-            table["document_id"].to_pylist(), table["text_hash"].to_pylist(), strict=True
-        ):
-            if one in failed:
-                self.aside.reject(key, failed[one], texts[one])
-        pairs = zip(texts, vectors, strict=True)
-        return {one: vector for one, vector in pairs if one not in failed}
-
-    def _embed(self, texts: list[str], documents: int) -> NDArray[np.float32]:
-        done = 0
-
-        def count(newly: int) -> None:
-            nonlocal done
-            done += newly
-            self._report(documents * done // len(texts))
-
-        return self.embedder.embed_passages(texts, on_progress=count)
-
-    def _remember(self, fresh: Mapping[str, NDArray[np.float32]]) -> None:
-        self._fresh.update(fresh)
-        for old in list(islice(self._fresh, max(0, len(self._fresh) - _REMEMBERED))):
-            del self._fresh[old]
+    def _share(self, share: float) -> None:
+        self._report(int(self._read[0] * share) if self._read else 0)
 
     def _report(self, under_way: int) -> None:
         if self.on_progress is not None:

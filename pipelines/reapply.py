@@ -1,13 +1,10 @@
 """Some documents written again as their table has them, under the version the index has."""
 
-from collections.abc import Collection, Mapping
 from dataclasses import replace
-
-import numpy as np
-from numpy.typing import NDArray
 
 from llm_endpoint.embedding.protocol import Embedder
 from pipelines.chunking import Chunker
+from pipelines.engines import LocalEngine
 from pipelines.errors import IndexBehind
 from pipelines.parts import Work
 from pipelines.setting_aside import SettingAside
@@ -46,16 +43,14 @@ def applier(
                 )
             hashes = {key: value for key, value in snapshot.hashes().items() if key in write}
             work = Work(
-                snapshot, hashes, index.metadata_columns, embedder, chunk, _nothing, aside=aside
-            )
+                snapshot, hashes, index.metadata_columns,
+                LocalEngine(embedder, chunk), embedder.info.dim,
+                known=None,  # no stored vector is used again: it may be what is wrong
+                aside=aside,
+            )  # fmt: skip
             empty = empty_delta(index.metadata_columns, embedder.info.dim)
             whole = joined([empty, *work.parts()])
             delta = replace(whole, removed=set_aside(work, remove))
             index.publish(delta, under, base=base)
 
     return apply
-
-
-def _nothing(texts: Collection[str], among: Collection[str]) -> Mapping[str, NDArray[np.float32]]:
-    """No stored vector is used again: it may be what is wrong."""
-    return {}

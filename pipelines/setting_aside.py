@@ -1,19 +1,16 @@
 """The hooks of a sync for rows that it cannot index: the rest of the commit goes on.
 
-    begin > wanted > sift > (cut) > embed > reject > before_publish > publish > after_publish
+    begin > wanted > sift > (cut, embed) > reject > before_publish > publish > after_publish
 
 One object a sync. A row is in quarantine before the generation without it is live, and leaves
 it after the generation with it is: whoever is killed in between, no row is in neither.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from pipelines.isolation import Embed, Failure, isolate
 from pipelines.quality import QualityCheck
 from pipelines.quarantine import Quarantine, Rejection
 from pipelines.sifting import Refused, sift
@@ -82,16 +79,10 @@ class SettingAside:
             self._reject(refused)
         return found.good
 
-    def embed(
-        self, embed: Embed, texts: Sequence[str]
-    ) -> tuple[NDArray[np.float32], tuple[Failure, ...]]:
-        """As `isolation.isolate`. Whoever calls this rejects the documents that have the texts."""
-        return isolate(embed, texts, timeout_s=self.rules.embed_timeout_s)
-
-    def reject(self, key: str, failure: Failure, text: str) -> None:
-        """Sets a document aside for a text that has no vector; the first one of it counts."""
-        if key not in self._rejected:
-            self._reject(Refused(key, failure.reason, failure.detail, text))
+    def reject(self, refused: Refused) -> None:
+        """Sets a document aside that could be read and not be made; the first reason counts."""
+        if refused.key not in self._rejected:
+            self._reject(refused)
 
     def before_publish(self, hashes: Mapping[str, str], version: SourceVersion) -> None:
         """Puts the rejected rows into quarantine. Raises QuarantineFailed: then do not publish."""

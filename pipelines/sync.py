@@ -9,8 +9,9 @@ from llm_endpoint.embedding.protocol import Embedder
 from pipelines.changes import Changes, Mode, find_changes
 from pipelines.chunking import Chunker
 from pipelines.embedding_drift import Moments
+from pipelines.engines import Engine, Known, LocalEngine
 from pipelines.errors import SchemaMismatch
-from pipelines.parts import PART_PASSAGES, Progress, VectorsOf, Work
+from pipelines.parts import PART_PASSAGES, Progress, Work
 from pipelines.setting_aside import SettingAside
 from pipelines.sources.protocol import TableSource
 from vector_index import building
@@ -20,9 +21,8 @@ from vector_index.held import joined
 from vector_index.local import LocalIndex
 from vector_index.lock import SyncLock
 from vector_index.manifest import IndexSettings
-from vector_index.passages import IndexDelta, IndexVersion, empty_delta
-from vector_index.protocol import SyncedIndex
-from vector_index.staging import forget_staged
+from vector_index.passages import Base, IndexDelta, IndexVersion, empty_delta
+from vector_index.protocol import Staging, SyncedIndex
 
 # More documents than this are staged on the disk part by part.
 LARGE_DOCUMENTS = 20_000
@@ -64,6 +64,7 @@ def sync(
     embedder: Embedder,
     chunk: Chunker,
     *,
+    engine: Engine | None = None,
     aside: SettingAside | None = None,
     on_progress: Progress | None = None,
 ) -> SyncReport:
@@ -73,7 +74,8 @@ def sync(
     since; otherwise all rows are compared by content hash, so the result is right whatever
     happened to the table. Only text that is new to the index is embedded. aside: takes rows
     that cannot be indexed, while the rest of the commit is; without it one such row ends the
-    sync, as it does when they cannot be kept. Raises PipelineError or VectorIndexError (IndexBusy
+    sync, as it does when they cannot be kept. engine: cuts and embeds elsewhere, with the same
+    embedder and chunker. Raises PipelineError or VectorIndexError (IndexBusy
     where another sync is under way, or published meanwhile), and then the old generation still
     serves.
     """
@@ -92,14 +94,16 @@ def sync(
             hashes, known = aside.wanted(changes.hashes)
             changes = replace(changes, hashes=hashes, removed=changes.removed | known)
         work = Work(
-            snapshot, changes.hashes, index.metadata_columns, embedder, chunk,
-            stored=lambda texts, among: index.vectors_of(texts, among=among),
+            snapshot, changes.hashes, index.metadata_columns,
+            engine or LocalEngine(embedder, chunk), embedder.info.dim,
+            known=None if base is None else _stored(index),
             rows=changes.rows,
             aside=aside,
             on_progress=on_progress,
         )  # fmt: skip
         if len(changes.hashes) > LARGE_DOCUMENTS:
-            version = _publish_in_parts(index, work, changes, base)
+            staging = index.staging(changes.hashes)
+            version = _publish_in_parts(staging, work, changes, base)
         else:
             whole = _whole(work)
             delta = replace(whole, removed=set_aside(work, changes.removed))
@@ -116,6 +120,7 @@ def rebuild(
     embedder: Embedder,
     chunk: Chunker,
     *,
+    engine: Engine | None = None,
     aside: SettingAside | None = None,
     on_progress: Progress | None = None,
 ) -> SyncReport:
@@ -131,14 +136,13 @@ def rebuild(
         snapshot = source.snapshot()
         changes = Changes(snapshot.hashes(), frozenset(), "rebuild", "asked for")
         work = Work(
-            snapshot, changes.hashes, settings.metadata_columns, embedder, chunk,
-            stored=_stored(home, settings), aside=aside, on_progress=on_progress,
+            snapshot, changes.hashes, settings.metadata_columns,
+            engine or LocalEngine(embedder, chunk), embedder.info.dim,
+            known=_stored_in(home, settings), aside=aside, on_progress=on_progress,
         )  # fmt: skip
         held = frozenset[str]() if aside is None else aside.begin()
-        content = (_whole(work), snapshot.version)
-        set_aside(work, frozenset())
-        version = building.rebuild(home, settings, content=content)
-        forget_staged(home)
+        staging = building.staging(home, settings, changes.hashes)
+        version = _publish_in_parts(staging, work, changes, "any")
         if aside is not None:
             aside.after_publish(
                 changes.hashes.keys() - aside.rejected, held - changes.hashes.keys()
@@ -163,15 +167,11 @@ def _live(index: SyncedIndex) -> IndexVersion | None:
         return None
 
 
-def _publish_in_parts(
-    index: SyncedIndex, work: Work, changes: Changes, base: IndexVersion | None
-) -> IndexVersion:
+def _publish_in_parts(staging: Staging, work: Work, changes: Changes, base: Base) -> IndexVersion:
     """As one publish, in the memory of one part; what a killed attempt had done is kept."""
-    staging = index.staging(changes.hashes)
     work.skip(staging.kept())
-    before = 0 if base is None else index.count()[1]
     for part in work.parts(passages=PART_PASSAGES):
-        staging.add(part, of=before + work.expected_passages())
+        staging.add(part)
     return staging.publish(set_aside(work, changes.removed), work.snapshot.version, base=base)
 
 
@@ -184,17 +184,20 @@ def set_aside(work: Work, removed: frozenset[str]) -> frozenset[str]:
 
 
 def _whole(work: Work) -> IndexDelta:
-    nothing = empty_delta(work.metadata, work.embedder.info.dim)
+    nothing = empty_delta(work.metadata, work.dim)
     return joined([nothing, *work.parts()])
 
 
-def _stored(home: Path, settings: IndexSettings) -> VectorsOf:
+def _stored(index: SyncedIndex) -> Known:
+    return lambda texts, among: index.vectors_of(texts, among=among)
+
+
+def _stored_in(home: Path, settings: IndexSettings) -> Known | None:
     """The vectors of the live generation, where the same embedder made them."""
     manifest = published(home)
     if manifest is None or manifest.settings.embedder != settings.embedder:
-        return lambda texts, among: {}
-    index = LocalIndex(home, manifest.settings)
-    return lambda texts, among: index.vectors_of(texts, among=among)
+        return None
+    return _stored(LocalIndex(home, manifest.settings))
 
 
 def _report(version: IndexVersion, changes: Changes, work: Work, began: float) -> SyncReport:

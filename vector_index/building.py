@@ -1,6 +1,6 @@
 """Making an index, and making it anew under other settings beside the live one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,14 @@ from vector_index.manifest import IndexSettings
 from vector_index.options import WriterOptions
 from vector_index.passages import (
     DOCUMENT_SCHEMA,
+    Base,
     IndexDelta,
     IndexVersion,
     SourceVersion,
     empty_delta,
     passage_schema,
 )
+from vector_index.staging import StagedParts, forget_staged
 from vector_index.view import View
 from vector_index.writer import IndexWriter
 
@@ -60,6 +62,20 @@ def rebuild(
         if content is None:
             content = (_stored(view, settings, embed), view.version.source)
         return writer.replace_all(settings, *content)
+
+
+def staging(home: Path, settings: IndexSettings, wanted: Mapping[str, str]) -> StagedParts:
+    """As `SyncedIndex.staging`, of a rebuild: all the index is to hold, under these settings.
+
+    `publish` is then `rebuild` of it, and raises what that raises.
+    """
+
+    def publish(delta: IndexDelta, source: SourceVersion, base: Base) -> IndexVersion:
+        version = rebuild(home, settings, content=(delta, source))
+        forget_staged(home)
+        return version
+
+    return StagedParts(home, settings, wanted, publish)
 
 
 def _check_is_free(home: Path) -> None:

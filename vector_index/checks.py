@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vector_index.errors import IndexMoved, InvalidDelta, InvalidQuery
+from vector_index.kinds.vectors_file import blocks
 from vector_index.manifest import IndexSettings
 from vector_index.passages import (
     DOCUMENT_SCHEMA,
@@ -110,8 +111,10 @@ def _check_vectors(vectors: NDArray[np.float32], rows: int, dim: int) -> None:
         )
     if vectors.dtype != np.float32:
         raise InvalidDelta(f"vectors must be finite float32, got {vectors.dtype}")
-    # einsum makes no copy; NaN and infinity reach the sums.
-    squares = np.einsum("ij,ij->i", vectors, vectors)
+    squares = np.empty(rows, np.float32)
+    for where, block in blocks(vectors):
+        # einsum makes no copy; NaN and infinity reach the sums.
+        np.einsum("ij,ij->i", block, block, out=squares[where])
     if not np.isfinite(squares).all():
         raise InvalidDelta(
             f"vectors must be finite float32, vector {int(np.argmin(np.isfinite(squares)))} is not"

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import mmap
 import os
 import shutil
 import threading
@@ -35,6 +36,18 @@ def load_array(path: Path, *, is_mapped: bool = False) -> NDArray[Any]:
             path, mmap_mode="r" if is_mapped else None, allow_pickle=False
         )
     return array
+
+
+def forget_mapped(array: NDArray[Any]) -> None:
+    """Gives back the memory of a mapped file's array; what is read again comes from the file.
+
+    An array that is not mapped stays as it is.
+    """
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def sync_file(path: Path) -> None:

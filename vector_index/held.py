@@ -1,37 +1,12 @@
-"""Changes in memory: joined, cut down, and held until they are published together."""
+"""Changes in memory: joined and cut down."""
 
-from collections.abc import Callable, Collection
-from dataclasses import replace
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion
-
-Publish = Callable[[IndexDelta, SourceVersion, Base], IndexVersion]
-
-
-class HeldParts:
-    """A `Staging` that costs the memory of the whole change, and begins anew after a kill."""
-
-    def __init__(self, nothing: IndexDelta, publish: Publish) -> None:
-        self._parts = [nothing]
-        self._publish = publish
-
-    def kept(self) -> Collection[str]:
-        """Nothing: there is no earlier attempt."""
-        return ()
-
-    def add(self, delta: IndexDelta, *, of: int) -> None:
-        """As `Staging.add`."""
-        self._parts.append(delta)
-
-    def publish(
-        self, removed: frozenset[str], source: SourceVersion, *, base: Base = "any"
-    ) -> IndexVersion:
-        """As `Staging.publish`."""
-        return self._publish(replace(joined(self._parts), removed=removed), source, base)
+from vector_index.passages import IndexDelta
 
 
 def joined(deltas: list[IndexDelta]) -> IndexDelta:

@@ -1,7 +1,7 @@
 """An index on the local disk, as any process reads it: at the generation it opened last."""
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from vector_index.layer import Placing
 from vector_index.lock import SyncLock, WriterLock
 from vector_index.logs import has_changes
 from vector_index.manifest import IndexSettings
-from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion, empty_delta
+from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion
 from vector_index.reading import Reading
-from vector_index.staging import Staged, StagedParts, forget_staged
+from vector_index.staging import StagedParts, forget_staged
 from vector_index.view import View
 from vector_index.writer import IndexWriter
 
@@ -103,17 +103,9 @@ class LocalIndex(Reading):
             self.refresh()
             yield
 
-    def _publish_staged(
-        self,
-        parts: Sequence[Staged],
-        removed: frozenset[str],
-        source: SourceVersion,
-        base: Base,
-    ) -> IndexVersion:
-        columns, dim = self._settings.metadata_columns, self._settings.embedder.dim
-        nothing = empty_delta(columns, dim, removed=removed)
+    def _publish_staged(self, delta: IndexDelta, source: SourceVersion, base: Base) -> IndexVersion:
         with IndexWriter(self._home, self._settings, opened=self._live) as writer:
-            writer.publish(nothing, source, base=base, staged=parts)
+            writer.publish(delta, source, base=base)
             self._follow(writer)
             forget_staged(self._home)
             # Or the next small change would have to wait for the merges of this large one.

@@ -29,8 +29,8 @@ class Staging(Protocol):
     def kept(self) -> Collection[str]:
         """The documents that an earlier attempt has written as they are wanted now."""
 
-    def add(self, delta: IndexDelta, *, of: int) -> None:
-        """Takes in a part; nobody sees it. of: about how many passages the index will have."""
+    def add(self, delta: IndexDelta) -> None:
+        """Takes in a part; nobody sees it."""
 
     def publish(
         self, removed: frozenset[str], source: SourceVersion, *, base: Base = "any"

@@ -3,6 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,9 @@ from vector_index.segment import (
     write_segment,
     write_tombstones,
 )
+
+# From so many passages on, full text is written in a thread beside the vectors.
+_BESIDE_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +142,8 @@ def _write(draft: Path, plan: Plan) -> Manifest:
     linked = _link(draft, plan.inherited)
     for part in plan.inherited:
         write_tombstones(draft, part.segment.id, part.deleted)
-    entries = [*map(_entry, plan.inherited), *_write_fresh(draft, plan)]
-    linked |= _extend_text(draft, plan.text)
+    entries, shared = _write_content(draft, plan)
+    linked |= shared
     written = sync_new(draft, linked)
     dead_rows = sum(part.segment.count_rows(part.deleted) for part in plan.inherited)
     manifest = Manifest(
@@ -160,6 +164,19 @@ def _write(draft: Path, plan: Plan) -> Manifest:
         disk.sync_file(draft / name)
     disk.sync_folder(draft)
     return manifest
+
+
+def _write_content(draft: Path, plan: Plan) -> tuple[list[SegmentEntry], dict[str, FileEntry]]:
+    """Writes segments and full text; returns the segments, and the text's files that are shared.
+
+    At once, where there is much: FAISS and tantivy leave the interpreter to each other.
+    """
+    inherited = list(map(_entry, plan.inherited))
+    if plan.text.passages.num_rows < _BESIDE_ROWS:
+        return [*inherited, *_write_fresh(draft, plan)], _extend_text(draft, plan.text)
+    with ThreadPoolExecutor(1, thread_name_prefix="full-text") as pool:
+        text = pool.submit(_extend_text, draft, plan.text)
+        return [*inherited, *_write_fresh(draft, plan)], text.result()
 
 
 def _write_fresh(draft: Path, plan: Plan) -> Iterator[SegmentEntry]:

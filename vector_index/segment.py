@@ -130,8 +130,8 @@ def write_segment(
     vectors.write(home)
     np.save(home / _OWNERS, owners_of(documents, passages), allow_pickle=False)
     write_keys(home, documents["document_id"].to_pylist())
-    _write_arrow(folder / "passages" / f"{segment_id}.arrow", passages)
-    _write_arrow(folder / "passages" / f"{segment_id}.documents.arrow", documents)
+    write_arrow(folder / "passages" / f"{segment_id}.arrow", passages)
+    write_arrow(folder / "passages" / f"{segment_id}.documents.arrow", documents)
     _read_back(home, vectors)
 
 
@@ -160,8 +160,8 @@ def immutable_files(manifest: Manifest, segment_id: str) -> Mapping[str, FileEnt
 def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> Segment:
     """Opens a segment memory-mapped; checksums have been verified by then."""
     home = folder / "segments" / entry.id
-    documents = _read_arrow(folder / "passages" / f"{entry.id}.documents.arrow")
-    passages = _read_arrow(folder / "passages" / f"{entry.id}.arrow")
+    documents = read_arrow(folder / "passages" / f"{entry.id}.documents.arrow")
+    passages = read_arrow(folder / "passages" / f"{entry.id}.arrow")
     owners = load_array(home / _OWNERS, is_mapped=True)
     return Segment(
         id=entry.id,
@@ -171,6 +171,18 @@ def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> 
         owners=owners.view(np.ndarray),
         keys=open_keys(home, documents["document_id"]),
     )
+
+
+def write_arrow(path: Path, table: pa.Table) -> None:
+    """Writes the table as an Arrow file; nothing is synced."""
+    # One record batch: a row is then one offset, and columns open zero-copy.
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table.combine_chunks(), max_chunksize=max(table.num_rows, 1))
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """The written table, memory-mapped."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def _ranges(
@@ -198,13 +210,3 @@ def _read_back(home: Path, vectors: SegmentVectors) -> None:
         raise WriteFailed(
             f"{home.name}: vectors read back differ from those written; is the disk full?"
         )
-
-
-def _write_arrow(path: Path, table: pa.Table) -> None:
-    # One record batch: a row is then one offset, and columns open zero-copy.
-    with pa.ipc.new_file(path, table.schema) as writer:
-        writer.write_table(table.combine_chunks(), max_chunksize=max(table.num_rows, 1))
-
-
-def _read_arrow(path: Path) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -7,13 +7,12 @@ from vector_index.layer import Layer
 from vector_index.manifest import IndexSettings
 from vector_index.passages import SourceVersion
 from vector_index.segment import Content
-from vector_index.staging import Staged
 from vector_index.tail_view import TailView
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a generation is to hold: what lives at `sequence`, `extra`, and what is staged."""
+    """All that a generation is to hold: what lives at `sequence`, and `extra`."""
 
     settings: IndexSettings
     generation: Generation | None
@@ -22,4 +21,3 @@ class Snapshot:
     sequence: int
     source: SourceVersion
     extra: Content | None = None
-    staged: tuple[Staged, ...] = ()

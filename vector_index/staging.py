@@ -1,16 +1,18 @@
-"""Large changes, written part by part before one publish makes them visible, all at once.
+"""Large changes, spilled to the disk part by part before one publish makes them visible at once.
 
-Every part is a finished segment below `<home>/staging`, so no more than one is in memory, and a
-process that is killed finds the parts again that it had written: a document is known by its id
-and its content hash, whatever version of the table it was read from. Nobody searches them there.
+No more than one part is in memory, and a process that is killed finds the parts again that it had
+written: a document is known by its id and its content hash, whatever version of the table it was
+read from. Parts hold rows as they came: only the whole change is trained and built, once, because
+training part by part and then again for their merge cost 1.4 times as much.
 
-    <home>/staging/<settings>/<part>/segments/…, passages/…, staged.json
+    <home>/staging/<settings>/<part>/documents.arrow, passages.arrow, vectors.npy, staged.json
 """
 
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,57 +24,41 @@ from pydantic import TypeAdapter, ValidationError
 from vector_index import disk
 from vector_index.checks import check_delta
 from vector_index.errors import IndexCorrupt, WriteFailed
-from vector_index.manifest import FileEntry, IndexSettings, SegmentEntry, file_entry
-from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion
+from vector_index.kinds.vectors_file import VectorsFile, open_vectors, write_vectors
+from vector_index.manifest import FileEntry, IndexSettings, file_entry
+from vector_index.passages import Base, IndexDelta, IndexVersion, SourceVersion, empty_delta
 from vector_index.publish import sync_new
-from vector_index.segment import (
-    Segment,
-    build_vectors,
-    new_segment_id,
-    open_segment,
-    write_segment,
-)
+from vector_index.segment import owners_of, read_arrow, rows_of, write_arrow
 
 STAGING = "staging"
 _STAGED = "staged.json"
+_DOCUMENTS, _PASSAGES = "documents.arrow", "passages.arrow"
+_JOINED = "joined"
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A part on the disk. dead: int64, positions of documents that are no longer wanted."""
-
-    segment: Segment
-    folder: Path
-    files: Mapping[str, FileEntry]
-    dead: NDArray[np.int64]
-
-    def passages(self) -> pa.Table:
-        """What is wanted of it; memory-mapped where that is all."""
-        if not len(self.dead):
-            return self.segment.rows.table
-        alive = np.setdiff1d(np.arange(self.segment.documents.num_rows), self.dead)
-        return self.segment.rows.table.take(pa.array(self.segment.rows_of(alive)))
-
-    def document_ids(self) -> list[str]:
-        """The documents that are wanted of it."""
-        alive = np.setdiff1d(np.arange(self.segment.documents.num_rows), self.dead)
-        ids: list[str] = self.segment.documents["document_id"].take(pa.array(alive)).to_pylist()
-        return ids
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    entry: SegmentEntry
-    files: Mapping[str, FileEntry]
-
-
-_RECORDS = TypeAdapter(_Record)
+_FILES = TypeAdapter(dict[str, FileEntry])
 _SETTINGS = TypeAdapter(IndexSettings)
 
+PublishStaged = Callable[[IndexDelta, SourceVersion, Base], IndexVersion]
 
-Parts = Sequence[Staged]
-PublishStaged = Callable[[Parts, frozenset[str], SourceVersion, Base], IndexVersion]
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part on the disk, memory-mapped. wanted: int64, positions of documents still wanted."""
+
+    documents: pa.Table
+    passages: pa.Table
+    vectors: NDArray[np.float32]
+    wanted: NDArray[np.int64]
+
+    def cut_down(self) -> "_Part":
+        """Only what is wanted of it; itself, still mapped, where that is all."""
+        if len(self.wanted) == self.documents.num_rows:
+            return self
+        documents = self.documents.take(pa.array(self.wanted))
+        rows = rows_of(owners_of(self.documents, self.passages), self.wanted)
+        passages = self.passages.take(pa.array(rows))
+        return _Part(documents, passages, self.vectors[rows], np.arange(len(self.wanted)))
 
 
 class StagedParts:
@@ -93,7 +79,7 @@ class StagedParts:
         self._folder = home / STAGING / _fingerprint(settings)
         self._missing = dict(wanted)
         self._kept: set[str] = set()
-        self._parts: list[Staged] = []
+        self._parts: list[_Part] = []
         for other in _folders(home / STAGING):
             if other != self._folder:
                 shutil.rmtree(other, ignore_errors=True)
@@ -104,65 +90,75 @@ class StagedParts:
         """As `Staging.kept`."""
         return self._kept
 
-    def add(self, delta: IndexDelta, *, of: int) -> None:
+    def add(self, delta: IndexDelta) -> None:
         """As `Staging.add`. Raises InvalidDelta, WriteFailed."""
         check_delta(delta, self._settings)
-        segment_id = new_segment_id()
-        folder = self._folder / segment_id
+        folder = self._folder / uuid.uuid4().hex[:12]
         try:
             folder.mkdir(parents=True)
-            vectors = build_vectors(delta.vectors, self._settings, of=of)
-            entry = SegmentEntry(
-                segment_id, vectors.kind, delta.passages.num_rows, delta.documents.num_rows, 0
-            )
-            write_segment(
-                folder, segment_id,
-                documents=delta.documents, passages=delta.passages, vectors=vectors,
-            )  # fmt: skip
-            del vectors
-            record = _Record(entry, sync_new(folder, {}))
-            disk.replace_text(folder / _STAGED, _RECORDS.dump_json(record).decode())
+            write_arrow(folder / _DOCUMENTS, delta.documents)
+            write_arrow(folder / _PASSAGES, delta.passages)
+            write_vectors(folder, delta.vectors)
+            disk.replace_text(folder / _STAGED, _FILES.dump_json(sync_new(folder, {})).decode())
         except OSError as exc:
             shutil.rmtree(folder, ignore_errors=True)
             raise WriteFailed(f"a part of {self._settings.name!r} was not staged: {exc}") from exc
-        self._accept(folder, record)
+        self._accept(folder)
 
     def publish(
         self, removed: frozenset[str], source: SourceVersion, *, base: Base = "any"
     ) -> IndexVersion:
         """As `Staging.publish`; on an error the parts stay for the next attempt."""
-        return self._publish(self._parts, removed, source, base)
+        return self._publish(replace(self._joined(), removed=removed), source, base)
+
+    def _joined(self) -> IndexDelta:
+        """All parts as one change, mapped and not in memory."""
+        parts = [part.cut_down() for part in self._parts]
+        nothing = empty_delta(self._settings.metadata_columns, self._settings.embedder.dim)
+        documents = pa.concat_tables([nothing.documents, *(part.documents for part in parts)])
+        passages = pa.concat_tables([nothing.passages, *(part.passages for part in parts)])
+        if len(parts) < 2:
+            vectors = parts[0].vectors if parts else nothing.vectors
+            return IndexDelta(documents, passages, vectors, frozenset())
+        joined = self._folder / _JOINED
+        try:
+            shutil.rmtree(joined, ignore_errors=True)
+            joined.mkdir()
+            with VectorsFile(joined, passages.num_rows, self._settings.embedder.dim) as file:
+                for part in parts:
+                    file.append(part.vectors)
+        except OSError as exc:
+            raise WriteFailed(f"parts of {self._settings.name!r} were not joined: {exc}") from exc
+        return IndexDelta(documents, passages, open_vectors(joined), frozenset())
 
     def _take_up(self, folder: Path) -> None:
         """A part of an earlier attempt, if it is whole and any of it is still wanted."""
         try:
-            record = _RECORDS.validate_json((folder / _STAGED).read_bytes())
-            for name, entry in record.files.items():
+            for name, entry in _FILES.validate_json((folder / _STAGED).read_bytes()).items():
                 if file_entry(folder / name) != entry:
                     raise IndexCorrupt(f"{name} differs from its checksum")
-            before = len(self._missing)
-            found = self._accept(folder, record)
-            self._kept |= set(found.document_ids())
-            is_wanted = len(self._missing) < before
+            wanted = self._accept(folder)
         except (OSError, ValidationError, IndexCorrupt) as exc:
             _log.info("staged_part_dropped folder=%s reason=%s", folder.name, exc)
-            is_wanted = False
-        if not is_wanted:
-            self._parts = [part for part in self._parts if part.folder != folder]
+            wanted = set()
+        self._kept |= wanted
+        if not wanted:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _accept(self, folder: Path, record: _Record) -> Staged:
-        segment = open_segment(folder, record.entry, self._settings)
-        pairs = zip(*(column.to_pylist() for column in segment.documents.columns), strict=True)
-        dead = []
+    def _accept(self, folder: Path) -> set[str]:
+        """Counts the part in; says which of its documents are wanted and were missing."""
+        documents = read_arrow(folder / _DOCUMENTS)
+        pairs = zip(*(column.to_pylist() for column in documents.columns), strict=True)
+        wanted = {}
         for place, (key, value) in enumerate(pairs):
             if self._missing.get(key) == value:
                 del self._missing[key]
-            else:
-                dead.append(place)
-        part = Staged(segment, folder, record.files, np.array(dead, np.int64))
-        self._parts.append(part)
-        return part
+                wanted[key] = place
+        if wanted:
+            places = np.array(list(wanted.values()), np.int64)
+            passages = read_arrow(folder / _PASSAGES)
+            self._parts.append(_Part(documents, passages, open_vectors(folder), places))
+        return set(wanted)
 
 
 def forget_staged(home: Path) -> None:
@@ -175,6 +171,6 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _fingerprint(settings: IndexSettings) -> str:
-    """The memory budget may differ: each segment says for itself how it is stored."""
+    """The memory budget may differ: it is for the whole change, when that is built."""
     form = _SETTINGS.dump_json(replace(settings, memory_bytes=None))
     return hashlib.sha256(form).hexdigest()[:16]

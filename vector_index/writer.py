@@ -26,7 +26,6 @@ from vector_index.publish import prune
 from vector_index.reading import Reading
 from vector_index.segment import Content
 from vector_index.snapshot import Snapshot
-from vector_index.staging import Parts
 from vector_index.state import State
 from vector_index.tail import TailLimits, check_fits, needs
 from vector_index.view import View
@@ -150,12 +149,11 @@ class IndexWriter(Reading):
             return self.version()
 
     def publish(
-        self, delta: IndexDelta, source: SourceVersion, *, base: Base = "any", staged: Parts = ()
+        self, delta: IndexDelta, source: SourceVersion, *, base: Base = "any"
     ) -> IndexVersion:
         """As `VectorIndex.publish`: upsert, delete and flush in one generation or not at all.
 
         Not bound by the tail; merges that are due are done first, so it may take its time.
-        staged: parts that are on the disk already, and become part of the same generation.
         """
         check_delta(delta, self._settings)
         with self._publishing:
@@ -164,7 +162,7 @@ class IndexWriter(Reading):
             if self._options.merges and self._state.generation is not None:
                 self._merging.finish_due(self._state.generation)
             with self._lock:
-                return self._publish(delta, source, staged)
+                return self._publish(delta, source)
 
     def settle(self) -> IndexVersion:
         """Does the merges that are due, one after the other, and publishes each."""
@@ -268,15 +266,13 @@ class IndexWriter(Reading):
         self._view = self._state.view()
         return self._view.version
 
-    def _publish(self, delta: IndexDelta, source: SourceVersion, staged: Parts) -> IndexVersion:
+    def _publish(self, delta: IndexDelta, source: SourceVersion) -> IndexVersion:
         state, sequence = self._state, self._state.sequence + 1
         merged = self._merging.ended()
-        touches = [*touched(delta), *(key for part in staged for key in part.document_ids())]
-        killed = state.kill(touches, sequence)
+        killed = state.kill(touched(delta), sequence)
         extra = Content(delta.documents, delta.passages, delta.vectors)
         try:
-            snapshot = replace(state.snapshot(sequence, source, extra=extra), staged=tuple(staged))
-            written = self._write(snapshot, merged)
+            written = self._write(state.snapshot(sequence, source, extra=extra), merged)
         except BaseException:
             state.revive(killed)
             raise

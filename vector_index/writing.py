@@ -17,7 +17,6 @@ from vector_index.merge import Merge
 from vector_index.publish import Inherited, Plan, publish
 from vector_index.segment import Segment, immutable_files, open_segment
 from vector_index.snapshot import Snapshot
-from vector_index.staging import Staged
 from vector_index.tail_view import TailView
 from vector_index.text_change import text_change
 
@@ -58,10 +57,8 @@ def write_generation(home: Path, snapshot: Snapshot, merged: Merged | None) -> W
     inherited = [_inherited(snapshot, layer) for layer in stay]
     if merged is not None:
         inherited.append(_adopted(merged, snapshot.sequence))
-    inherited += [Inherited(s.segment, s.dead, s.folder, s.files) for s in snapshot.staged]
     inherited = [p for p in inherited if len(p.deleted) < p.segment.documents.num_rows]
     texts = [content.passages for content in fresh]
-    texts += [staged.passages() for staged in snapshot.staged]
     parent = snapshot.generation.manifest.generation if snapshot.generation else None
     manifest = publish(
         home,
@@ -80,7 +77,6 @@ def write_generation(home: Path, snapshot: Snapshot, merged: Merged | None) -> W
 
     def layers() -> tuple[Layer, ...]:
         by_id = {layer.segment.id: layer for layer in stay}
-        by_id |= {s.segment.id: Layer(s.segment, _dead(s)) for s in snapshot.staged}
         if merged is not None:
             deaths = merged.merge.deaths(merged.segment)
             by_id[merged.segment.id] = Layer(merged.segment, deaths)
@@ -120,13 +116,6 @@ def _inherited(snapshot: Snapshot, layer: Layer) -> Inherited:
 def _adopted(merged: Merged, sequence: int) -> Inherited:
     deleted = merged.merge.deaths(merged.segment).positions(sequence)
     return Inherited(merged.segment, deleted, merged.merge.job.target, merged.files)
-
-
-def _dead(staged: Staged) -> Deaths:
-    """A document of a part that is not wanted was never alive."""
-    deaths = Deaths.none(staged.segment.documents.num_rows)
-    deaths.kill(staged.dead, 1, rows=staged.segment.count_rows(staged.dead))
-    return deaths
 
 
 def _deaths(

@@ -1,7 +1,7 @@
 """The command line. Each command calls one function; heavy imports wait until it runs."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ app.add_typer(models, name="models")
 Filter = Annotated[
     str | None, typer.Option("--filter", help='JSON, as over HTTP: \'{"kind": "module"}\'.')
 ]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="Where texts are cut and embedded.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -63,11 +64,17 @@ def index_create(name: str, json: Json = False) -> None:
 
 
 @index.command("sync")
-def index_sync(name: str, json: Json = False) -> None:
+def index_sync(
+    name: str,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where texts are cut and embedded.")
+    ] = "local",
+    json: Json = False,
+) -> None:
     """Make an index equal to its table, embedding only what changed."""
     from headrace.cli.indexes import run_sync
 
-    run_sync(name, json)
+    run_sync(name, engine, json)
 
 
 @index.command("watch")

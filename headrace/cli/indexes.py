@@ -14,6 +14,7 @@ from headrace.cli.progress import bar
 from headrace.drift_records import record_drift
 from headrace.settings import Settings, load_settings
 from headrace.status import status_form
+from headrace.syncing import EngineName
 from headrace.watching import sync_once
 from pipelines.parts import Progress
 from pipelines.sync import SyncReport, rebuild
@@ -25,11 +26,11 @@ from vector_index.filters import parse_filter
 from vector_index.query import check_query_type
 
 
-def run_sync(name: str, as_json: bool) -> None:
+def run_sync(name: str, engine: EngineName, as_json: bool) -> None:
     """Syncs the index and prints what was done."""
     settings = load_settings()
     indexes.index_section(settings, name)
-    _print_report(sync_with_bar(settings, name), as_json)
+    _print_report(sync_with_bar(settings, name, engine), as_json)
 
 
 def run_status(name: str, as_json: bool) -> None:
@@ -101,7 +102,7 @@ def run_rebuild(name: str, as_json: bool) -> None:
     _print_report(report, as_json)
 
 
-def sync_with_bar(settings: Settings, name: str) -> SyncReport:
+def sync_with_bar(settings: Settings, name: str, engine: EngineName = "local") -> SyncReport:
     """Syncs behind a progress bar of documents done."""
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
     index = indexes.build_index(settings, name, embedder)
@@ -109,7 +110,13 @@ def sync_with_bar(settings: Settings, name: str) -> SyncReport:
     try:
         with _document_bar() as on_progress:
             return sync_once(
-                settings, name, embedder, index, on_progress=on_progress, lineage=lineage
+                settings,
+                name,
+                embedder,
+                index,
+                engine=syncing.build_engine(settings, name, engine, embedder),
+                on_progress=on_progress,
+                lineage=lineage,
             )
     finally:
         if lineage is not None:

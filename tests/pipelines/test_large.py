@@ -11,7 +11,7 @@ from vector_index.staging import STAGING
 
 def staged_ids(world):
     folder = world.folder / "index" / STAGING
-    files = folder.glob("*/*/passages/*.documents.arrow")
+    files = folder.glob("*/*/documents.arrow")
     tables = [pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files]
     return sorted(pa.concat_tables(tables)["document_id"].to_pylist())
 
@@ -48,11 +48,11 @@ def staged(world):
     return len(list(folder.glob("*/*/staged.json")))
 
 
-def test_a_large_first_sync_is_published_whole_and_merged(world):
+def test_a_large_first_sync_is_published_whole_as_one_segment(world):
     report = world.sync()
     assert (report.changed, report.passages, report.embedded) == (40, 40, 40)
-    # Generation 1 has all of it, and 2 the parts of 1 merged.
-    assert (report.version.number, staged(world)) == (2, 0)
+    # One generation, of one segment.
+    assert (report.version.number, staged(world)) == (1, 0)
     world.check()
     assert world.open_index().version() == report.version
     world.upsert(rows(["3", "x"], body="changed"))
@@ -108,7 +108,7 @@ def test_a_part_that_is_damaged_is_made_anew(world):
     with pytest.raises(Died):
         world.sync()
     world.embedder.lives = 10**9
-    damaged = sorted((world.folder / "index" / STAGING).glob("*/*/passages/*.documents.arrow"))[0]
+    damaged = sorted((world.folder / "index" / STAGING).glob("*/*/documents.arrow"))[0]
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
@@ -132,7 +132,7 @@ def test_an_error_while_a_part_is_written_publishes_nothing(world, monkeypatch):
     world.sync()
     before = world.index.version()
     world.upsert(rows([str(n) for n in range(30)], body="changed"))
-    monkeypatch.setattr("vector_index.staging.write_segment", lambda *a, **o: 1 / 0)
+    monkeypatch.setattr("vector_index.staging.write_arrow", lambda *a, **o: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         world.sync()
     assert world.open_index().version() == before
@@ -144,4 +144,4 @@ def test_an_error_while_a_part_is_written_publishes_nothing(world, monkeypatch):
 def test_a_part_that_does_not_fit_the_index_is_refused(world):
     world.sync()
     with pytest.raises(InvalidDelta), world.index.lease():
-        world.index.staging({"a": "hash-a"}).add(delta([(passage("a"), unit(1, 0))]), of=1)
+        world.index.staging({"a": "hash-a"}).add(delta([(passage("a"), unit(1, 0))]))

@@ -6,9 +6,11 @@ import pyarrow as pa
 import pytest
 
 from llm_endpoint.embedding.hashing import HashingEmbedder
+from pipelines.isolation import isolate
 from pipelines.quality import parse_checks
 from pipelines.quarantine import Quarantine
 from pipelines.setting_aside import Rules, SettingAside
+from pipelines.sifting import Refused
 from vector_index.passages import SourceVersion
 
 EMBEDDER = HashingEmbedder(16)
@@ -34,9 +36,10 @@ def synced(quarantine, bodies, *, rules=None, retried=frozenset(), removed=(), e
     raw = {key: bodies[key] for key in tried}
     batch = aside.sift(pa.record_batch({"id": list(raw), "body": list(raw.values())}))
     keys, texts = batch["id"].to_pylist(), batch["body"].to_pylist()
-    _, failures = aside.embed(embed, texts)
+    _, failures = isolate(embed, texts)
     for failure in failures:
-        aside.reject(keys[failure.position], failure, texts[failure.position])
+        row = keys[failure.position]
+        aside.reject(Refused(row, failure.reason, failure.detail, texts[failure.position]))
     aside.before_publish(bodies, VERSION)
     indexed = set(keys) - aside.rejected
     aside.after_publish(indexed, removed)

@@ -230,3 +230,25 @@ def test_pymilvus_is_imported_only_when_an_index_is_opened():
 
 def test_a_token_is_not_printed():
     assert "s3cret" not in repr(MilvusPlace("http://host", token="s3cret"))
+
+
+def test_a_large_change_whose_rows_another_one_repaired_away_is_refused(milvus_place, filled):
+    before = filled.version()
+    staging = filled.staging({"x": "hash-x", "y": "hash-y"})
+    staging.add(delta([(passage("x"), unit(1, 0))]))
+    other = MilvusIndex(milvus_place, settings())
+    with pytest.raises(InvalidDelta):
+        other.publish(delta([(passage("i" * 40_000), unit(1, 0))]), source(1))
+    staging.add(delta([(passage("y"), unit(1, 0))]))
+    with pytest.raises(IndexBusy, match="one sync at a time"):
+        staging.publish(frozenset({"a"}), source(1), base=before)
+    assert filled.version() == before
+    assert sorted(filled.documents()) == ["a", "b", "c", "secret"]
+
+
+def test_what_a_large_change_has_written_when_it_is_given_up_is_removed_by_the_next(filled):
+    filled.staging({"x": "hash-x"}).add(delta([(passage("x"), unit(1, 0))]))
+    filled.publish(delta([(passage("y"), unit(1, 0))]), source(1))
+    assert sorted(filled.documents()) == ["a", "b", "c", "secret", "y"]
+    filled.publish(delta([]), source(2))
+    assert filled._changes.begun(2) == (1, 1)

@@ -65,8 +65,8 @@ def test_a_change_in_parts_is_seen_when_it_is_published_and_not_before(index, fo
     wanted = {"b": "hash-b", "x": "hash-x", "y": "hash-y"}
     staging = index.staging(wanted)
     assert list(staging.kept()) == []
-    staging.add(delta([(passage("x"), unit(4, 3)), (passage("y"), unit(1, 0))]), of=6)
-    staging.add(delta([(passage("b", kind="memo"), unit(0, 1))]), of=6)
+    staging.add(delta([(passage("x"), unit(4, 3)), (passage("y"), unit(1, 0))]))
+    staging.add(delta([(passage("b", kind="memo"), unit(0, 1))]))
     assert ids(index) == ["a", "b", "c"]
     staging.publish(frozenset({"a"}), source(1), base=index.version())
     assert ids(index) == ["y", "x", "c", "b"]
@@ -108,6 +108,6 @@ def test_before_the_first_publish_there_is_nothing_to_be_based_on(index, four):
     with index.lease(), pytest.raises(NeverPublished):
         index.version()
     staging = index.staging({key: f"hash-{key}" for key in ("a", "b", "c", "secret")})
-    staging.add(four, of=4)
+    staging.add(four)
     staging.publish(frozenset(), source(), base=None)
     assert ids(index) == ["a", "b", "c"]

@@ -36,6 +36,11 @@ def test_a_text_falls_into_these_terms(text, expected):
     assert tokens(text) == expected
 
 
+@given(st.text(st.characters(max_codepoint=127)))
+def test_a_text_of_ascii_falls_into_the_terms_that_it_has_beside_other_letters(text):
+    assert tokens(f"{text} é") == [*tokens(text), "é"]
+
+
 def test_a_composed_and_a_decomposed_letter_are_the_same_term():
     assert tokens("cafe\u0301") == tokens("café") == ["café"]
 

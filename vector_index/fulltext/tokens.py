@@ -12,6 +12,7 @@ The rules, in order:
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import chain
 
 MAX_TERM_CHARS = 64
 # What one query may cost: a pasted page still fits, a pasted book is cut.
@@ -20,15 +21,18 @@ MAX_QUERY_TERMS = 128
 
 _UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+# By character code: ASCII with spaces in the place of what separates words.
+_ASCII_SPACED = "".join(chr(code) if _WORD.match(chr(code)) else " " for code in range(128))
 _PART_BORDER = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def tokens(text: str) -> list[str]:
     """The terms of a text in reading order, repeated as often as they occur."""
-    found: list[str] = []
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text)):
-        found += _terms(word)
-    return found
+    if text.isascii():  # which is its own NFKC; splitting takes a third of the time of matching
+        words = text.translate(_ASCII_SPACED).split()
+    else:
+        words = _WORD.findall(unicodedata.normalize("NFKC", text))
+    return list(chain.from_iterable(map(_terms, words)))
 
 
 def query_terms(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vector_index.kinds.faiss_index import in_order, open_index, storage_of, write_index
 from vector_index.kinds.products import best_rows
 from vector_index.kinds.protocol import SegmentVectors
+from vector_index.kinds.vectors_file import blocks
 
 # FAISS reads the memory once per query until queries x dim reaches its process-wide threshold
 # for BLAS; our own blocks read it once per batch. 100,000 x 384 (ms, one thread): 8 queries 40
@@ -79,8 +80,9 @@ class FlatVectors:
 
 def build_flat(vectors: NDArray[np.float32], *, like: SegmentVectors | None = None) -> FlatVectors:
     """A flat index holding these vectors in this order; it learns nothing from `like`."""
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
+    index: Any = faiss.IndexFlatIP(vectors.shape[1])
+    for _, block in blocks(vectors):
+        index.add(block)
     return FlatVectors(index)
 
 

@@ -21,7 +21,7 @@ from vector_index.kinds.lists import Lists
 from vector_index.kinds.products import products_of
 from vector_index.kinds.protocol import SegmentVectors, usual_effort
 from vector_index.kinds.reach import Reach, measure_reach
-from vector_index.kinds.vectors_file import open_originals, write_vectors
+from vector_index.kinds.vectors_file import blocks, open_originals, write_vectors
 
 _Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 IvfKind = Literal["ivf_flat", "ivf_sq8", "ivf_rabitq"]
@@ -196,8 +196,8 @@ def build_ivf(
         index, training = empty_copy(like), like.training
     else:
         index, training = _train(kind, vectors)
-    if len(vectors):  # RaBitQ refuses to add nothing
-        index.add(vectors)
+    for _, block in blocks(vectors):
+        index.add(block)
     built = IvfVectors(kind, index, vectors, training)
     if not is_lent:
         reach = measure_reach(vectors, built.lists.centroids, built.lists.of_row)
@@ -287,8 +287,12 @@ def _train(kind: IvfKind, vectors: NDArray[np.float32]) -> tuple[Any, Training]:
 def _sample(vectors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     if len(vectors) <= size:
         return vectors
-    chosen = np.random.default_rng(_SEED).choice(len(vectors), size, replace=False)
-    return vectors[np.sort(chosen)]
+    chosen = np.sort(np.random.default_rng(_SEED).choice(len(vectors), size, replace=False))
+    sample = np.empty((size, vectors.shape[1]), np.float32)
+    for where, block in blocks(vectors):
+        first, last = chosen.searchsorted([where.start, where.stop])
+        sample[first:last] = block[chosen[first:last] - where.start]
+    return sample
 
 
 def _mean_distance(vectors: NDArray[np.float32], quantizer: Any) -> float:

@@ -14,6 +14,9 @@ last change are kept until the next one, for readers that began before the switc
 
 from collections.abc import Collection, Iterator
 from itertools import islice
+from typing import Any
+
+import pyarrow as pa
 
 from vector_index.errors import IndexBusy
 from vector_index.manifest import IndexSettings
@@ -27,6 +30,8 @@ from vector_index.passages import IndexDelta, passage_from_row
 
 # milvus-lite reads every row for each expression: better a few long ones than many.
 _IDS_AT_ONCE = 1000
+# Rows that are Python objects at a time.
+_ROWS_AT_ONCE = 1024
 
 
 class Changes:
@@ -76,18 +81,36 @@ class Changes:
 
     def write(self, delta: IndexDelta, step: int) -> None:
         """Writes the new rows and ends the old ones; nothing of it is visible yet."""
-        documents = delta.documents.to_pylist()
-        self._store.put(
-            self._names.documents,
-            (document_row(row["document_id"], row["document_hash"], step) for row in documents),
+        self.put(delta, step)
+        self.end([*delta.removed, *delta.documents["document_id"].to_pylist()], step)
+
+    def put(self, delta: IndexDelta, step: int) -> None:
+        """Writes the new rows, a batch of them in memory at a time."""
+        documents = (
+            document_row(row["document_id"], row["document_hash"], step)
+            for row in _rows(delta.documents)
         )
-        self._store.put(self._names.passages, self._passages(delta, step))
-        if step == 1:
-            return
-        replaced = [*delta.removed, *(row["document_id"] for row in documents)]
-        for expression in self._expressions(replaced, step - 1):
-            for name in self._both:
-                self._end(name, f"{expression} and until == {FOREVER}", step)
+        passages = (
+            passage_row(passage_from_row(row), vector, step, self._settings)
+            for row, vector in zip(_rows(delta.passages), delta.vectors, strict=True)
+        )
+        self._store.put(self._names.documents, documents)
+        self._store.put(self._names.passages, passages)
+
+    def end(self, document_ids: Collection[str], step: int) -> None:
+        """Ends what the documents had before the step."""
+        if step > 1:
+            for expression in self._expressions(document_ids, step - 1):
+                for name in self._both:
+                    self._end(name, f"{expression} and until == {FOREVER}", step)
+
+    def begun(self, step: int) -> tuple[int, int]:
+        """How many documents and passages live from that step on."""
+        documents, passages = (
+            self._store.count(name, f"since == {step}")
+            for name in (self._names.documents, self._names.passages)
+        )
+        return documents, passages
 
     def switch(self, live: State | None, to: State) -> None:
         """Makes the new state the live one. Raises IndexBusy where another writer was quicker."""
@@ -109,10 +132,6 @@ class Changes:
         self._is_open = True
         return True
 
-    def _passages(self, delta: IndexDelta, step: int) -> Iterator[Row]:
-        for row, vector in zip(delta.passages.to_pylist(), delta.vectors, strict=True):
-            yield passage_row(passage_from_row(row), vector, step, self._settings)
-
     def _end(self, name: str, expression: str, until: int) -> None:
         # Read to the end before writing: a scan must not meet its own changes.
         ids = [row["id"] for row in self._store.scan(name, expression, ["id"])]
@@ -124,3 +143,8 @@ class Changes:
         rest = iter(document_ids)
         while some := list(islice(rest, _IDS_AT_ONCE)):
             yield f"{alive_at(step)} and {any_of('document_id', some)}"
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        yield from batch.to_pylist()

@@ -10,20 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vector_index.checks import check_base, check_delta, check_ids, check_queries
-from vector_index.errors import (
-    IndexBusy,
-    NeverPublished,
-    WriterClosed,
-)
+from vector_index.errors import IndexBusy, NeverPublished, WriterClosed
 from vector_index.filters import Filter
 from vector_index.found import Matches, Page, matches_of
-from vector_index.held import HeldParts
 from vector_index.manifest import IndexSettings, check_settings
 from vector_index.milvus.browsing import Browse
 from vector_index.milvus.changes import Changes
 from vector_index.milvus.names import collections_of
 from vector_index.milvus.searching import Search
-from vector_index.milvus.state import STATE_ID, State, changed, from_json, generation_after
+from vector_index.milvus.staging import StreamedParts
+from vector_index.milvus.state import State, changed, generation_after
 from vector_index.milvus.store import MilvusPlace, Store
 from vector_index.passages import (
     Access,
@@ -41,19 +37,6 @@ from vector_index.query import EQUAL, LegWeights, QueryType, Wanted
 _ATTEMPTS = 8
 
 _Found = TypeVar("_Found")
-
-
-def settings_in_milvus(place: MilvusPlace, name: str) -> IndexSettings | None:
-    """What the index of that name is made of, None before its first publish. Raises StoreFailed."""
-    store, state = Store(place), collections_of(name).state
-    try:
-        if not store.has(state) or not store.is_ready(state):
-            return None
-        store.load(state)
-        text = store.get(state, STATE_ID, "state")
-    finally:
-        store.close()
-    return None if text is None else from_json(text).settings
 
 
 class MilvusIndex:
@@ -166,12 +149,12 @@ class MilvusIndex:
         except NeverPublished:
             return {}
 
-    def staging(self, wanted: Mapping[str, str]) -> HeldParts:
-        """As `SyncedIndex.staging`, in memory: it does not survive this process."""
-        nothing = empty_delta(self._settings.metadata_columns, self._settings.embedder.dim)
-        return HeldParts(
-            nothing, lambda delta, source, base: self.publish(delta, source, base=base)
-        )
+    def staging(self, wanted: Mapping[str, str]) -> StreamedParts:
+        """As `SyncedIndex.staging`, part by part into Milvus: it does not outlive this process."""
+        with self._writing() as live:
+            if live is None:
+                self._changes.create()
+            return StreamedParts(self._changes, self._settings, live, self._finish)
 
     @contextmanager
     def lease(self) -> Iterator[None]:
@@ -259,6 +242,18 @@ class MilvusIndex:
             if live is not None:
                 self._changes.repair(live)
             yield live
+
+    def _finish(
+        self, parts: StreamedParts, removed: frozenset[str], source: SourceVersion, base: Base
+    ) -> IndexVersion:
+        """Makes the staged rows live, if they are all there and nobody has changed the index."""
+        with self._turn:
+            live = self._newest()
+            check_base(None if live is None else live.version(), base, self._settings.name)
+            parts.check(live)
+            self._changes.end([*removed, *parts.document_ids], parts.step)
+            to = generation_after(live, self._settings, source, parts.step)
+            return self._switch(live, to)
 
     def _switch(self, live: State | None, to: State) -> IndexVersion:
         self._changes.switch(live, to)

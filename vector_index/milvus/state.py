@@ -8,6 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from vector_index.errors import IndexCorrupt
 from vector_index.manifest import IndexSettings
+from vector_index.milvus.names import collections_of
+from vector_index.milvus.store import MilvusPlace, Store
 from vector_index.passages import IndexVersion, SourceVersion
 
 STATE_ID = "state"
@@ -81,3 +83,16 @@ def from_json(text: str) -> State:
             f"the state of this index in Milvus is not of this version's format ({exc}); drop "
             "the index's collections and sync again"
         ) from exc
+
+
+def settings_in_milvus(place: MilvusPlace, name: str) -> IndexSettings | None:
+    """What the index of that name is made of, None before its first publish. Raises StoreFailed."""
+    store, state = Store(place), collections_of(name).state
+    try:
+        if not store.has(state) or not store.is_ready(state):
+            return None
+        store.load(state)
+        text = store.get(state, STATE_ID, "state")
+    finally:
+        store.close()
+    return None if text is None else from_json(text).settings
