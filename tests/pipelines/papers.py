@@ -77,12 +77,17 @@ async def extract(content, settings):
         if content == b'exit': os._exit(3)
         if content == b'hang': time.sleep(600)
     text = 'x' * (1 << 33) if content == b'eat' else content.decode()
-    part = types.SimpleNamespace(content=f'<p>{text} by {os.getpid()}</p>')
+    part = types.SimpleNamespace(content=f'<p>{text}SIGNATURE</p>')
     return types.SimpleNamespace(errors=[], results=[part])
 """
 
 
-def obey_documents(folder, monkeypatch):
-    """Children started from here on have the xberg of this folder; a file `cured` tames it."""
-    (folder / "xberg.py").write_text(_OBEDIENT)
+def obey_documents(folder, monkeypatch, *, signed=False):
+    """Children started from here on have the xberg of this folder; a file `cured` tames it.
+
+    signed: the text says which process read it. A process id is a word like any other to an
+    embedder, and now and then it is alike to the word that a test looks for.
+    """
+    signature = " by {os.getpid()}" if signed else ""
+    (folder / "xberg.py").write_text(_OBEDIENT.replace("SIGNATURE", signature))
     monkeypatch.setenv("PYTHONPATH", str(folder))

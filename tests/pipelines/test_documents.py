@@ -20,7 +20,7 @@ def parser():
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
     """A parser whose xberg does what a document tells it: the child is our own, and real."""
-    obey_documents(tmp_path, monkeypatch)
+    obey_documents(tmp_path, monkeypatch, signed=True)
     with DocumentParser(ParserLimits(timeout_s=1.0, memory_bytes=1 << 30)) as made:
         yield made
 
