@@ -10,7 +10,9 @@ LlmEndpointError
 ├── ExtraMissing               a package that only an extra installs is not there
 ├── InvalidText                text that no tokenizer can take (lone surrogates)
 └── EngineError
+    ├── EngineBusy             too much waits already, or it waited too long (retry_after_s)
     ├── EngineUnavailable      not ready before the deadline, stopped, or not reachable
+    │   └── CircuitOpen        it failed again and again, and is left alone for a moment
     ├── EngineDied             the engine went away in the middle of an answer
     ├── EngineTimeout          the engine is there, the answer came too late
     ├── EngineFailed           the engine answered 5xx (attribute status)
@@ -103,6 +105,28 @@ class EngineError(LlmEndpointError):
 
 class EngineUnavailable(EngineError):
     pass
+
+
+class CircuitOpen(EngineUnavailable):
+    """Nothing was asked of the engine; `retry_after_s` is when the next request will be let by."""
+
+    def __init__(self, model: str, failures: int, retry_after_s: float) -> None:
+        super().__init__(
+            f"{model} failed {failures} times in a row and is left alone; "
+            f"ask again in {retry_after_s:.1f} s"
+        )
+        self.retry_after_s = retry_after_s
+
+
+class EngineBusy(EngineError):
+    """Nothing was done; the request can be sent again after `retry_after_s`."""
+
+    def __init__(self, model: str, waiting: int, retry_after_s: float = 1.0) -> None:
+        super().__init__(
+            f"{model} is busy: {waiting} requests wait already; ask again in {retry_after_s:g} s"
+        )
+        self.waiting = waiting
+        self.retry_after_s = retry_after_s
 
 
 class EngineDied(EngineError):

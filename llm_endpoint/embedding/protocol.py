@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,5 +56,38 @@ class TokenEmbedder(Protocol):
 
         Tokens that the model adds ([CLS], [SEP]) are left out: a text without content has shape
         (0, dim). Raises InvalidText.
+        """
+        ...
+
+
+Purpose = Literal["query", "passage"]
+"""What a text is to a model that words the two differently (E5: "query: ", "passage: ")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """`vectors`: float32 (n, dim), L2-normalised, in the order given. `tokens`: of all inputs, as
+    the model saw them (after truncation, with its special tokens)."""
+
+    vectors: NDArray[np.float32]
+    tokens: int
+
+
+class TextEmbeddings(Protocol):
+    """An embedder asked from an event loop, by many requests at once."""
+
+    @property
+    def info(self) -> EmbedderInfo: ...
+
+    async def embed(
+        self,
+        inputs: Sequence[str] | Sequence[Sequence[int]],
+        *,
+        purpose: Purpose = "passage",
+        timeout_s: float = 60.0,
+    ) -> Embedded:
+        """Vectors of texts, or of texts as token ids of this model's own tokenizer.
+
+        Raises InvalidText, an EngineError within `timeout_s`, EngineBusy where too much waits.
         """
         ...
