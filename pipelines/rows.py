@@ -30,7 +30,7 @@ def passages_of(
     counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
     owners = np.repeat(np.arange(len(pieces)), counts)
     flat = [piece for some in pieces for piece in some]
-    rows = batch.take(pa.array(owners))
+    rows = _repeated(batch, owners, mapping, metadata)
     columns = {
         "document_id": _cast(rows, mapping.key, "string"),
         "ordinal": pa.array(np.arange(len(owners)) - np.repeat(_starts(counts), counts)),
@@ -47,6 +47,22 @@ def passages_of(
     schema = passage_schema(metadata)
     arrays = [columns[field.name].cast(field.type) for field in schema]
     return pa.table(arrays, schema=schema), owners
+
+
+def _repeated(
+    batch: pa.RecordBatch,
+    owners: NDArray[np.int64],
+    mapping: ColumnMapping,
+    metadata: dict[str, MetadataType],
+) -> pa.RecordBatch:
+    """Each passage's row, with the columns that passages keep.
+
+    Without the text: the pieces stand in for it, and a book of 10 MB in 20,000 passages would be
+    copied 20,000 times, past what an Arrow array can hold.
+    """
+    kept = (mapping.key, mapping.title, mapping.tenant, mapping.groups, mapping.updated_at)
+    names = dict.fromkeys([name for name in kept if name is not None] + list(metadata))
+    return batch.select(list(names)).take(pa.array(owners))
 
 
 def _check_readable(batch: pa.RecordBatch, key: str) -> None:
