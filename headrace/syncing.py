@@ -46,14 +46,21 @@ def setting_aside(
     )
 
 
-def build_engine(settings: Settings, name: str, engine: EngineName, embedder: Embedder) -> Engine:
-    """Where an index's texts are cut and embedded. Raises MissingExtra."""
+def build_engine(
+    settings: Settings,
+    name: str,
+    engine: EngineName,
+    embedder: Embedder,
+    *,
+    workers: int | None = None,
+) -> Engine:
+    """Where an index's texts are cut and embedded. workers: as RayEngine's. Raises MissingExtra."""
     chunk = indexes.build_chunker(settings, name, embedder)
     if engine == "local":
         return LocalEngine(embedder, chunk)
     from pipelines.engines.ray_data import RayEngine
 
-    return RayEngine(partial(_tools, settings, name), chunk)
+    return RayEngine(partial(_tools, settings, name), chunk, workers=workers)
 
 
 def _tools(settings: Settings, name: str) -> tuple[Embedder, Chunker]:

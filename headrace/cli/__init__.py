@@ -69,12 +69,17 @@ def index_sync(
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="Where texts are cut and embedded.")
     ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Actors of Ray; one a node if not given.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make an index equal to its table, embedding only what changed."""
     from headrace.cli.indexes import run_sync
 
-    run_sync(name, engine, json)
+    if workers is not None and engine != "ray":
+        raise typer.BadParameter(f"--workers {workers} is for --engine ray, this is {engine}")
+    run_sync(name, engine, workers, json)
 
 
 @index.command("watch")
@@ -139,7 +144,7 @@ def index_scan(
 
 @index.command("history")
 def index_history(name: str, json: Json = False) -> None:
-    """List the kept generations, newest first."""
+    """List the kept generations, newest first, and what each was built with."""
     from headrace.cli.generations import run_history
 
     run_history(name, json)

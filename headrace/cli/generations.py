@@ -8,6 +8,7 @@ from headrace.quarantines import quarantine_of
 from headrace.settings import load_settings
 from pipelines.sources.scratch import sweep
 from vector_index.history import Kept, history, rollback
+from vector_index.manifest import Manifest
 from vector_index.purging import purge
 from vector_index.verify import verify
 
@@ -25,7 +26,8 @@ def run_history(name: str, as_json: bool) -> None:
             continue
         manifest = one.manifest
         print(f"{manifest.number:>6}  {mark}  table version {manifest.source.version}, "
-              f"{manifest.documents} documents, {manifest.created_at.isoformat()}")  # fmt: skip
+              f"{manifest.documents} documents, {manifest.created_at.isoformat()}, "
+              f"by {manifest.settings.embedder.id} of {_cut(manifest)}")  # fmt: skip
 
 
 def run_rollback(name: str, number: int, as_json: bool) -> None:
@@ -78,4 +80,13 @@ def _form(kept: Kept) -> dict[str, object]:
         "documents": kept.manifest.documents,
         "passages": kept.manifest.passages,
         "created_at": kept.manifest.created_at.isoformat(),
+        "table_id": kept.manifest.source.table_id,
+        "schema_fingerprint": kept.manifest.source.schema_fingerprint,
+        "embedder": asdict(kept.manifest.settings.embedder),
+        "chunking": dict(kept.manifest.settings.chunking),
     }
+
+
+def _cut(manifest: Manifest) -> str:
+    chunking = manifest.settings.chunking
+    return ", ".join(f"{key} {value}" for key, value in chunking.items()) or "whole texts"

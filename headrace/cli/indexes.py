@@ -2,21 +2,16 @@
 
 import dataclasses
 import json as json_module
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from headrace import assembly, indexes, syncing
 from headrace.cli.ask import parse_json
-from headrace.cli.progress import bar
+from headrace.cli.progress import rows_bar
 from headrace.drift_records import record_drift
 from headrace.settings import Settings, load_settings
 from headrace.status import status_form
 from headrace.syncing import EngineName
 from headrace.watching import sync_once
-from pipelines.parts import Progress
 from pipelines.sync import SyncReport, rebuild
 from rag_chain.question import check_question
 from rag_chain.retrieval import Lookup, Retriever
@@ -26,11 +21,11 @@ from vector_index.filters import parse_filter
 from vector_index.query import check_query_type
 
 
-def run_sync(name: str, engine: EngineName, as_json: bool) -> None:
-    """Syncs the index and prints what was done."""
+def run_sync(name: str, engine: EngineName, workers: int | None, as_json: bool) -> None:
+    """Syncs the index and prints what was done; workers: of Ray."""
     settings = load_settings()
     indexes.index_section(settings, name)
-    _print_report(sync_with_bar(settings, name, engine), as_json)
+    _print_report(sync_with_bar(settings, name, engine, workers), as_json)
 
 
 def run_status(name: str, as_json: bool) -> None:
@@ -88,7 +83,7 @@ def run_rebuild(name: str, as_json: bool) -> None:
     indexes.index_section(settings, name)
     home = indexes.published_home(settings, name)
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
-    with _document_bar() as on_progress:
+    with rows_bar("documents") as on_progress:
         report = rebuild(
             indexes.build_source(settings, name),
             home,
@@ -102,33 +97,27 @@ def run_rebuild(name: str, as_json: bool) -> None:
     _print_report(report, as_json)
 
 
-def sync_with_bar(settings: Settings, name: str, engine: EngineName = "local") -> SyncReport:
+def sync_with_bar(
+    settings: Settings, name: str, engine: EngineName = "local", workers: int | None = None
+) -> SyncReport:
     """Syncs behind a progress bar of documents done."""
     embedder = assembly.build_embedder(settings, settings.indexes[name].embedder)
     index = indexes.build_index(settings, name, embedder)
     lineage = syncing.open_lineage(settings)
     try:
-        with _document_bar() as on_progress:
+        with rows_bar("documents") as on_progress:
             return sync_once(
                 settings,
                 name,
                 embedder,
                 index,
-                engine=syncing.build_engine(settings, name, engine, embedder),
+                engine=syncing.build_engine(settings, name, engine, embedder, workers=workers),
                 on_progress=on_progress,
                 lineage=lineage,
             )
     finally:
         if lineage is not None:
             lineage.close()
-
-
-@contextmanager
-def _document_bar() -> Iterator[Progress]:
-    columns = (TextColumn("documents"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with bar(*columns) as shown:
-        task = shown.add_task("documents", total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
 def describe(report: SyncReport) -> str:

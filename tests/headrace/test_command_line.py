@@ -80,12 +80,23 @@ def test_index_search_prints_the_nearest_passages(synced):
     assert [hit["passage"]["document_id"] for hit in found["hits"]] == ["json"]
 
 
+def test_workers_are_for_ray_alone(synced):
+    refused = synced.run("index", "sync", "docs", "--workers", "2")
+    assert refused.returncode == 2
+    assert "--workers 2 is for --engine ray, this is local" in " ".join(refused.stderr.split())
+
+
 def test_an_index_shows_its_generations_and_goes_back_to_one(synced_workspace):
     run = synced_workspace.run
     DeltaTable(synced_workspace.table).delete("id = 'csv'")
     assert run("index", "sync", "docs").returncode == 0
     new, old = json.loads(run("index", "history", "docs", "--json").stdout)
     assert (new["live"], new["documents"], old["live"], old["documents"]) == (True, 2, False, 3)
+    assert (old["table_version"], new["table_version"]) == (0, 1)
+    assert old["embedder"]["id"] == new["embedder"]["id"] == "all-minilm-l6-v2-int8"
+    assert new["chunking"]["max_tokens"] == 200
+    assert new["schema_fingerprint"] == old["schema_fingerprint"]
+    assert "by all-minilm-l6-v2-int8 of max_tokens 200" in run("index", "history", "docs").stdout
     assert json.loads(run("index", "verify", "docs", "--json").stdout)["generations"] == 2
     gone_back = run("index", "rollback", "docs", str(old["number"]), "--json")
     assert json.loads(gone_back.stdout) == {**old, "live": True}
