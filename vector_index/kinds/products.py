@@ -23,7 +23,8 @@ _FEW_A_LINE = 64
 # Bounds the gathered copy; a block that fits the cache is not read from memory again.
 _BLOCK_BYTES = 8 << 20
 
-_Best = tuple[NDArray[np.float32], NDArray[np.int64]]
+Best = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Scores and rows, each (n, found)."""
 
 
 def best_rows(
@@ -31,7 +32,7 @@ def best_rows(
     vectors: NDArray[np.float32],
     k: int,
     rows: NDArray[np.int64] | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+) -> Best:
     """The exact best min(k, m) of m rows: scores and rows, (n, min(k, m)), ties by row.
 
     queries: float32 (n, dim), C-contiguous. vectors: float32 (count, dim), C-contiguous.
@@ -70,6 +71,15 @@ def products_of(
     return products
 
 
+def joined(best: Best, later: Best, k: int) -> Best:
+    """The best min(k, seen) of two answers, scores and rows; all rows of the second are higher."""
+    scores = np.concatenate([best[0], later[0]], axis=1)
+    rows = np.concatenate([best[1], later[1]], axis=1)
+    # Both parts ascend by row where scores are equal, so a stable sort keeps ties by row.
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return pick(scores, order), pick(rows, order)
+
+
 def pick(values: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[Any]:
     """np.take_along_axis(values, columns, axis=1) in a quarter of its 6 us."""
     return values[np.arange(len(values))[:, np.newaxis], columns]
@@ -85,7 +95,7 @@ def _block(
     vectors: NDArray[np.float32],
     rows: NDArray[np.int64] | None,
     block: slice,
-) -> _Best:
+) -> Best:
     """Products (n, b) with a block of the rows, and their numbers (b,)."""
     if rows is None:
         return queries @ _aligned(vectors[block]).T, np.arange(block.start, block.stop)
@@ -108,7 +118,7 @@ def _aligned(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return vectors.view(np.uint8).copy().view(np.float32)
 
 
-def _best_of(products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> _Best:
+def _best_of(products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Best:
     """The best min(k, b) of each line of products (n, b); rows (b,) ascend."""
     n, size = products.shape
     if size <= k or products.size <= _SORT_UP_TO:
@@ -153,18 +163,18 @@ def _in_lines(
     return all_scores, all_columns
 
 
-def _improve(best: _Best, products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> _Best:
+def _improve(best: Best, products: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Best:
     """The best min(k, seen) of what is already best and a block of later rows."""
     scores, found = best
     if scores.shape[1] < k:
-        return _joined(best, _best_of(products, rows, k), k)
+        return joined(best, _best_of(products, rows, k), k)
     # A later row with the same score as the last loses the tie.
     flat = np.flatnonzero(products > scores[:, -1:])
     if not len(flat):
         return best
     lines, columns = np.divmod(flat, products.shape[1])
     if len(lines) > _FEW_A_LINE * len(scores):
-        return _joined(best, _best_of(products, rows, k), k)
+        return joined(best, _best_of(products, rows, k), k)
     # After some blocks few rows are better than the last, in most lines one or none.
     all_lines = np.concatenate([np.repeat(np.arange(len(scores)), k), lines])
     all_scores = np.concatenate([scores.ravel(), products[lines, columns]])
@@ -174,11 +184,3 @@ def _improve(best: _Best, products: NDArray[np.float32], rows: NDArray[np.int64]
     first = np.cumsum(counts) - counts
     chosen = order[first[:, np.newaxis] + np.arange(k)]
     return all_scores[chosen], all_rows[chosen]
-
-
-def _joined(best: _Best, later: _Best, k: int) -> _Best:
-    scores = np.concatenate([best[0], later[0]], axis=1)
-    rows = np.concatenate([best[1], later[1]], axis=1)
-    # Both parts ascend by row where scores are equal, so a stable sort keeps ties by row.
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return pick(scores, order), pick(rows, order)
