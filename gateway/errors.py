@@ -6,6 +6,7 @@
 """
 
 import logging
+import math
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request
@@ -15,14 +16,18 @@ from starlette.exceptions import HTTPException
 
 from feature_store.errors import FeatureStoreError
 from gateway.disconnect import ClientGone
+from gateway.openai.errors import InvalidRequest, ModelNotFound
 from llm_endpoint import LlmEndpointError
 from llm_endpoint.errors import (
+    CircuitOpen,
     ContextOverflow,
+    EngineBusy,
     EngineDied,
     EngineError,
     EngineTimeout,
     EngineUnavailable,
     InvalidText,
+    InvalidTokens,
 )
 from rag_chain.errors import InvalidQuestion, InvalidUser, RagChainError, UnknownUser
 from vector_index.errors import (
@@ -84,6 +89,8 @@ _TABLE = (
     _Row(ClientGone, 499, "client_gone"),
     _Row(UnknownIndex, 404, "index_not_found"),
     _Row(UnknownChain, 404, "chain_not_found"),
+    _Row(ModelNotFound, 404, "model_not_found"),
+    _Row(InvalidRequest, 400, "invalid_value"),
     _Row(IndexFollowsTable, 409, "index_follows_table"),
     _Row(InvalidDocument, 400, "invalid_document"),
     _Row(InvalidDelta, 400, "invalid_document"),
@@ -94,8 +101,11 @@ _TABLE = (
     _Row(InvalidUser, 400, "invalid_user"),
     _Row(UnknownUser, 404, "user_not_found"),
     _Row(InvalidText, 400, "invalid_question"),
+    _Row(InvalidTokens, 400, "invalid_value"),
     _Row(InvalidQuery, 400, "invalid_query"),
-    _Row(ContextOverflow, 400, "context_overflow"),
+    _Row(ContextOverflow, 400, "context_length_exceeded"),
+    _Row(EngineBusy, 429, "model_busy"),
+    _Row(CircuitOpen, 503, "model_unavailable"),
     _Row(EngineTimeout, 504, "model_timeout"),
     _Row(EngineDied, 503, "model_died", "the model died in the middle of the answer; ask again"),
     _Row(EngineUnavailable, 503, "model_unavailable", "the model is not running; try again soon"),
@@ -113,6 +123,7 @@ _PARAMS: dict[type[Exception], str] = {
     UnknownChain: "chain",
     InvalidQuestion: "question",
     InvalidText: "question",
+    InvalidTokens: "input",
     InvalidUser: "user",
     UnknownUser: "user",
 }
@@ -124,7 +135,8 @@ def explain(error: Exception) -> tuple[int, dict[str, object]]:
     if row.status >= 500:
         _log.error("request failed code=%s", row.code, exc_info=error)
     param = getattr(error, "field", None) or _PARAMS.get(row.error)
-    return row.status, envelope(row.status, row.message or str(error), row.code, param)
+    code = error.code if isinstance(error, InvalidRequest) else row.code
+    return row.status, envelope(row.status, row.message or str(error), code, param)
 
 
 def envelope(status: int, message: str, code: str, param: str | None = None) -> dict[str, object]:
@@ -146,7 +158,13 @@ def install(app: FastAPI) -> None:
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
     status, body = explain(error)
-    return JSONResponse(body, status)
+    return JSONResponse(body, status, headers=_retry_after(error))
+
+
+def _retry_after(error: Exception) -> dict[str, str] | None:
+    """When to come back, in whole seconds as clients read it; None where nobody knows."""
+    after_s = getattr(error, "retry_after_s", None)
+    return None if after_s is None else {"Retry-After": str(max(1, math.ceil(after_s)))}
 
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:

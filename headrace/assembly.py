@@ -16,8 +16,11 @@ from headrace.model_settings import (
 from headrace.settings import FeaturesSection, FeatureUseSection, Settings, section_named
 from headrace.settings_file import InvalidSettings
 from llm_endpoint import ModelCard, resolve
+from llm_endpoint.embedding.encoder import Encoder
+from llm_endpoint.embedding.prefixes import Prefixes
 from llm_endpoint.embedding.protocol import Embedder, TokenEmbedder
-from llm_endpoint.generation import Generator
+from llm_endpoint.embedding.server import EmbeddingServer
+from llm_endpoint.generation import Generator, TextEngine
 from llm_endpoint.rerank import MaxSimReranker, Reranker
 from rag_chain.chain import Chain, ChainLimits
 from rag_chain.enrichment import FeatureSource, FeatureUse, Preference, check_use
@@ -30,23 +33,23 @@ _T = TypeVar("_T")
 
 
 def build_embedder(settings: Settings, model: str) -> Embedder:
-    """The embedding engine of that name. Raises WeightsMissing naming the pull that is needed."""
-    section = settings.models[model]
-    assert isinstance(section, OnnxModel)
-    from llm_endpoint.embedding.onnx import OnnxEmbedder
+    """The embedding engine of that name, for one caller.
 
-    source = resolve(section.weights, settings.weights)
-    card = _catalogued(source.card, section.weights)
-    return OnnxEmbedder(
-        source.folder / card.main_file,
-        source.folder / "tokenizer.json",
-        id=card.name,
-        weights_sha256=card.weights_sha256,
-        threads=section.threads,
+    Raises WeightsMissing naming the pull that is needed.
+    """
+    from llm_endpoint.embedding.direct import DirectEmbedder
+
+    return DirectEmbedder(build_encoder(settings, model), _prefixes(settings, model))
+
+
+def build_embedding_server(settings: Settings, model: str) -> EmbeddingServer:
+    """As `build_embedder`, for everybody who asks a server."""
+    return EmbeddingServer(
+        lambda: build_encoder(settings, model), prefixes=_prefixes(settings, model)
     )
 
 
-def build_generator(settings: Settings, model: str) -> Generator:
+def build_generator(settings: Settings, model: str) -> TextEngine:
     """The generation engine of that name; a local one (`LocalEngine`) is not started yet."""
     section = settings.models[model]
     if isinstance(section, LlamaCppModel):
@@ -149,7 +152,30 @@ def chain_name(settings: Settings, name: str | None) -> str:
     return name
 
 
-def _llama_cpp(settings: Settings, section: LlamaCppModel) -> Generator:
+def build_encoder(settings: Settings, model: str) -> Encoder:
+    """What computes the vectors of that embedding model, for one thread."""
+    section = settings.models[model]
+    assert isinstance(section, OnnxModel)
+    from llm_endpoint.embedding.onnx import OnnxEncoder
+
+    source = resolve(section.weights, settings.weights)
+    card = _catalogued(source.card, section.weights)
+    return OnnxEncoder(
+        source.folder / card.main_file,
+        source.folder / "tokenizer.json",
+        id=card.name,
+        weights_sha256=card.weights_sha256,
+        threads=section.threads,
+    )
+
+
+def _prefixes(settings: Settings, model: str) -> Prefixes:
+    section = settings.models[model]
+    assert isinstance(section, OnnxModel)
+    return Prefixes(section.query_prefix, section.passage_prefix)
+
+
+def _llama_cpp(settings: Settings, section: LlamaCppModel) -> TextEngine:
     from llm_endpoint.generation.llama_cpp import LlamaCppGenerator
 
     source = resolve(section.weights, settings.weights)

@@ -19,12 +19,17 @@ class Section(BaseModel):
 
 
 class OnnxModel(Section):
-    """An embedder on the CPU. `weights`: a catalogue name."""
+    """An embedder on the CPU. `weights`: a catalogue name.
+
+    query_prefix, passage_prefix: what the model was trained to see in front of each.
+    """
 
     task: Literal["embedding"]
     engine: Literal["onnx"]
     weights: str
     threads: int = Field(2, ge=1, le=256)
+    query_prefix: str = Field("", max_length=1000)
+    passage_prefix: str = Field("", max_length=1000)
 
 
 class LlamaCppModel(Section):

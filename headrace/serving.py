@@ -1,6 +1,7 @@
 """A running server: models loaded, indexes followed, HTTP on top."""
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from fastapi import FastAPI
 
 from feature_store.features import FeatureReader
 from gateway import Backend, IndexForm, create_app
+from gateway.openai.models import ServedModels
+from gateway.openai.rag import PREFIX as RAG_PREFIX
+from gateway.openai.rag import RagModel
 from headrace import assembly, indexes
 from headrace.direct import ServedDirectIndex, open_direct
 from headrace.follower import FollowedIndex
@@ -19,7 +23,8 @@ from headrace.settings import Settings
 from headrace.syncing import open_lineage
 from headrace.watching import build_watcher
 from llm_endpoint.embedding.protocol import Embedder
-from llm_endpoint.generation import Generator, LocalEngine
+from llm_endpoint.embedding.server import EmbeddingServer
+from llm_endpoint.generation import LocalEngine, OpenAIEngine, TextEngine
 from llm_endpoint.rerank import Reranker
 from pipelines.lineage_sender import LineageSender
 from pipelines.proof import Proof, prove
@@ -35,8 +40,8 @@ class _Parts:
     """What the chains share, by the names of headrace.yaml."""
 
     settings: Settings
-    embedders: Mapping[str, Embedder]
-    generators: Mapping[str, Generator]
+    embedders: Mapping[str, EmbeddingServer]
+    generators: Mapping[str, TextEngine]
     features: FeatureReader | None
     gpus: Mapping[int, Device]
     lineage: LineageSender | None
@@ -118,13 +123,15 @@ def build_app(settings: Settings) -> FastAPI:
         finally:
             await parts.stop()
 
+    chains = {name: _chain(settings, parts, name) for name in settings.chains}
     backend = Backend(
-        chains={name: _chain(settings, parts, name) for name in settings.chains},
+        chains=chains,
         retrievers=parts.retrievers,
         access=assembly.access_of(settings),
         index=parts.index,
         problems=parts.problems,
         writers=parts.direct,
+        models=_served_models(settings, parts, chains),
     )
     return create_app(
         backend,
@@ -136,12 +143,11 @@ def build_app(settings: Settings) -> FastAPI:
 
 def _parts(settings: Settings) -> _Parts:
     embedders = {
-        name: assembly.build_embedder(settings, name)
+        name: assembly.build_embedding_server(settings, name)
         for name, model in settings.models.items()
         if model.task == "embedding"
     }
-    reranks = dict.fromkeys(c.rerank.model for c in settings.chains.values() if c.rerank)
-    models = dict.fromkeys(chain.model for chain in settings.chains.values())
+    by_task = settings.models_by_task
     gpus = indexes.open_gpus(settings)
     lineage = open_lineage(settings)
     followed = {
@@ -168,11 +174,13 @@ def _parts(settings: Settings) -> _Parts:
     return _Parts(
         settings=settings,
         embedders=embedders,
-        generators={model: assembly.build_generator(settings, model) for model in models},
+        generators={
+            model: assembly.build_generator(settings, model) for model in by_task["generation"]
+        },
         features=assembly.build_features(settings),
         rerankers={
             model: assembly.build_reranker(settings, model, embedders.__getitem__)
-            for model in reranks
+            for model in by_task["rerank"]
         },
         gpus=gpus,
         lineage=lineage,
@@ -180,7 +188,11 @@ def _parts(settings: Settings) -> _Parts:
         direct=direct,
         watchers={
             name: build_watcher(
-                settings, name, embedders[section.embedder], followed[name].index, lineage=lineage
+                settings,
+                name,
+                embedders[section.embedder].bulk,
+                followed[name].index,
+                lineage=lineage,
             )
             for name, section in settings.table_indexes.items()
             if section.sync == "watch"
@@ -188,7 +200,7 @@ def _parts(settings: Settings) -> _Parts:
         proofs={
             name: ScheduledProof(
                 name,
-                _prover(settings, name, embedders[section.embedder], followed[name].index),
+                _prover(settings, name, embedders[section.embedder].bulk, followed[name].index),
                 every_s=section.verify_every_s,
             )
             for name, section in settings.table_indexes.items()
@@ -199,6 +211,21 @@ def _parts(settings: Settings) -> _Parts:
             for name, index in searched.items()
         },
         executor=executor,
+    )
+
+
+def _served_models(settings: Settings, parts: _Parts, chains: Mapping[str, Chain]) -> ServedModels:
+    access = assembly.access_of(settings)
+    generators: dict[str, OpenAIEngine] = dict(parts.generators)
+    for name, chain in chains.items():
+        context = parts.generators[settings.chains[name].model].info.context_tokens
+        generators[f"{RAG_PREFIX}{name}"] = RagModel(chain, name, access, context_tokens=context)
+    return ServedModels(
+        generators=generators,
+        embedders=parts.embedders,
+        rerankers=parts.rerankers,
+        timeout_s=settings.gateway.timeout_s,
+        created=int(time.time()),
     )
 
 

@@ -85,13 +85,15 @@ class ChainSection(Section):
 class GatewaySection(Section):
     """Where HTTP is served. Only loopback: there are no keys yet.
 
-    max_in_flight: questions and searches that may be under way at once; one more gets a 429.
+    max_in_flight: requests that may be under way at once; one more gets a 429. timeout_s: of one
+    request to a model.
     """
 
     host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     port: int = Field(8080, ge=1, le=65535)
-    max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216)
+    max_body_bytes: int = Field(4_194_304, ge=1024, le=16_777_216)
     max_in_flight: int = Field(64, ge=1, le=10_000)
+    timeout_s: float = Field(300.0, gt=0, le=86_400)
 
 
 class PrincipalSection(Section):
@@ -147,6 +149,14 @@ class Settings(BaseSettings):
         return {name: s for name, s in self.indexes.items() if isinstance(s, DirectIndexSection)}
 
     @property
+    def models_by_task(self) -> dict[str, list[str]]:
+        """Names of models, by what they are for."""
+        by_task: dict[str, list[str]] = {"embedding": [], "generation": [], "rerank": []}
+        for name, model in self.models.items():
+            by_task[model.task].append(name)
+        return by_task
+
+    @property
     def weights(self) -> Path:
         """Where models' files are kept."""
         return self.weights_dir or self.state_dir / "weights"
@@ -181,9 +191,7 @@ def load_settings() -> Settings:
 
 def _references(settings: Settings) -> list[tuple[str, str, str, set[str]]]:
     """Every name that must be declared elsewhere: (key, value, what it names, the known ones)."""
-    by_task: dict[str, set[str]] = {"embedding": set(), "generation": set(), "rerank": set()}
-    for name, model in settings.models.items():
-        by_task[model.task].add(name)
+    by_task = {task: set(names) for task, names in settings.models_by_task.items()}
     found = []
     for name, model in settings.models.items():
         if isinstance(model, MaxSimModel):

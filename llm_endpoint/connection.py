@@ -13,6 +13,7 @@ import orjson
 from llm_endpoint.errors import (
     ContextOverflow,
     EngineAnswerInvalid,
+    EngineBusy,
     EngineDied,
     EngineError,
     EngineFailed,
@@ -125,6 +126,8 @@ def decode_error(status: int, data: bytes, model: str) -> EngineError:
     except EngineAnswerInvalid:
         error = {}
     message = str(error.get("message") or data[:300].decode("utf-8", "replace") or "no message")
+    if status == 429:
+        return EngineBusy(model)
     if status == 503:
         return EngineUnavailable(f"{model} is not ready: {message}; try again in a moment")
     if status >= 500:

@@ -9,6 +9,7 @@ LlmEndpointError
 │   └── DownloadFailed         pip could not fetch it, or fetched something else
 ├── ExtraMissing               a package that only an extra installs is not there
 ├── InvalidText                text that no tokenizer can take (lone surrogates)
+├── InvalidTokens              token ids that the model's vocabulary does not have
 └── EngineError
     ├── EngineBusy             too much waits already, or it waited too long (retry_after_s)
     ├── EngineUnavailable      not ready before the deadline, stopped, or not reachable
@@ -99,6 +100,15 @@ class InvalidText(LlmEndpointError):
         self.position = position
 
 
+class InvalidTokens(LlmEndpointError):
+    def __init__(self, index: int, token: int, vocabulary: int) -> None:
+        super().__init__(
+            f"input {index} has the token id {token}; this model's tokenizer has 0 to "
+            f"{vocabulary - 1}: send texts, or ids of its own tokenizer"
+        )
+        self.index = index
+
+
 class EngineError(LlmEndpointError):
     """Base of the errors about a running engine."""
 
@@ -119,12 +129,14 @@ class CircuitOpen(EngineUnavailable):
 
 
 class EngineBusy(EngineError):
-    """Nothing was done; the request can be sent again after `retry_after_s`."""
+    """Nothing was done; the request can be sent again after `retry_after_s`.
 
-    def __init__(self, model: str, waiting: int, retry_after_s: float = 1.0) -> None:
-        super().__init__(
-            f"{model} is busy: {waiting} requests wait already; ask again in {retry_after_s:g} s"
-        )
+    waiting: requests in the queue, None where the engine did not say.
+    """
+
+    def __init__(self, model: str, waiting: int | None = None, retry_after_s: float = 1.0) -> None:
+        why = "" if waiting is None else f": {waiting} requests wait already"
+        super().__init__(f"{model} is busy{why}; ask again in {retry_after_s:g} s")
         self.waiting = waiting
         self.retry_after_s = retry_after_s
 

@@ -4,21 +4,23 @@ For tests and air-gapped smoke runs. Texts that share words are close, synonyms 
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_endpoint.embedding.direct import DirectEmbedder
+from llm_endpoint.embedding.encoder import Tokens
 from llm_endpoint.embedding.protocol import EmbedderInfo
-from llm_endpoint.text import check_texts
+from llm_endpoint.errors import InvalidTokens
 
 _WORD = re.compile(r"\w+")
 _ALGORITHM = "signed-feature-hashing/blake2b-64/lower-words/1"
 
 
-class HashingEmbedder:
-    """Same words, same vector, on every machine and in every process."""
+class HashingEncoder:
+    """A token is a word; its id is twice its axis, plus one where its sign is positive."""
 
     def __init__(self, dim: int = 64) -> None:
         if dim < 2:
@@ -37,46 +39,47 @@ class HashingEmbedder:
     def info(self) -> EmbedderInfo:
         return self._info
 
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        check_texts(texts)
-        vectors = np.zeros((len(texts), self._info.dim), dtype=np.float32)
-        for row, text in enumerate(texts):
-            self._add_words(vectors[row], text)
+    def tokens_of_texts(self, texts: Sequence[str]) -> list[Tokens]:
+        return [self._tokens([self._id(w) for w in _WORD.findall(t.lower())]) for t in texts]
+
+    def tokens_of_ids(self, ids: Sequence[Sequence[int]]) -> list[Tokens]:
+        vocabulary = 2 * self._info.dim
+        for index, one in enumerate(ids):
+            for token in one:
+                if not 0 <= token < vocabulary:
+                    raise InvalidTokens(index, token, vocabulary)
+        return [self._tokens(one) for one in ids]
+
+    def encode(self, batch: Sequence[Tokens]) -> NDArray[np.float32]:
+        """A text without words, or whose words cancel out, gets the first axis: every vector
+        handed out has length 1, so an inner product is always a cosine."""
+        vectors = np.array([states.sum(axis=0) for states in self.encode_tokens(batch)])
+        vectors[~vectors.any(axis=1), 0] = 1.0
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
-    def embed_passages(
-        self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
-        vectors = self.embed_queries(texts)
-        if on_progress and texts:
-            on_progress(len(texts))
-        return vectors
-
-    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """A token is a word, its vector the word's signed axis."""
-        check_texts(texts)
-        return [self._word_vectors(text) for text in texts]
+    def encode_tokens(self, batch: Sequence[Tokens]) -> list[NDArray[np.float32]]:
+        """The vector of a word is its signed axis."""
+        return [self._axes(np.asarray(tokens.ids, np.int64)) for tokens in batch]
 
     def close(self) -> None:
         pass
 
-    def _add_words(self, vector: NDArray[np.float32], text: str) -> None:
-        # A text without words, or whose words cancel out, gets the first axis: every vector
-        # handed out has length 1, so an inner product is always a cosine.
-        for axis, sign in self._axes(text):
-            vector[axis] += sign
-        if not vector.any():
-            vector[0] = 1.0
+    def _tokens(self, ids: Sequence[int]) -> Tokens:
+        return Tokens(ids, (0, len(ids)))
 
-    def _word_vectors(self, text: str) -> NDArray[np.float32]:
-        axes = list(self._axes(text))
-        vectors = np.zeros((len(axes), self._info.dim), dtype=np.float32)
-        for row, (axis, sign) in enumerate(axes):
-            vectors[row, axis] = sign
+    def _id(self, word: str) -> int:
+        digest = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
+        return 2 * (digest % self._info.dim) + (digest >> 63)
+
+    def _axes(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        vectors = np.zeros((len(ids), self._info.dim), np.float32)
+        vectors[np.arange(len(ids)), ids // 2] = np.where(ids % 2, 1.0, -1.0)
         return vectors
 
-    def _axes(self, text: str) -> Iterator[tuple[int, float]]:
-        for word in _WORD.findall(text.lower()):
-            digest = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
-            yield digest % self._info.dim, 1.0 if digest >> 63 else -1.0
+
+class HashingEmbedder(DirectEmbedder):
+    """Same words, same vector, on every machine and in every process."""
+
+    def __init__(self, dim: int = 64) -> None:
+        super().__init__(HashingEncoder(dim))

@@ -6,7 +6,7 @@ modules.json: then Normalize), checked against it in tests/components.
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +14,23 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from llm_endpoint.embedding.direct import DirectEmbedder
+from llm_endpoint.embedding.encoder import Tokens
 from llm_endpoint.embedding.protocol import EmbedderInfo
-from llm_endpoint.errors import EngineUnavailable, WeightsMissing, WeightsUnreadable
-from llm_endpoint.text import check_texts
+from llm_endpoint.errors import (
+    EngineUnavailable,
+    InvalidTokens,
+    WeightsMissing,
+    WeightsUnreadable,
+)
 
-# Padded tokens per run. Of 256, 1024 and 4096, 1024 was the fastest on 2 cores.
-_BATCH_TOKENS = 1024
-# Texts tokenised and sorted together: bounds memory and keeps progress moving.
-_WINDOW_TEXTS = 512
 # Tokenising a million characters takes 0.6 s and 256 tokens of it are used. English has about 4.5
 # characters a token, so 64 a token only ever cuts what truncation would have cut.
 _MAX_CHARACTERS_PER_TOKEN = 64
 
-_Batch = tuple[NDArray[np.int64], list[Encoding]]
 
-
-class OnnxEmbedder:
-    """An encoder with inputs input_ids, attention_mask, token_type_ids, safe across threads."""
+class OnnxEncoder:
+    """An encoder with inputs input_ids, attention_mask, token_type_ids."""
 
     def __init__(
         self,
@@ -48,63 +48,87 @@ class OnnxEmbedder:
         self._session: onnxruntime.InferenceSession | None = _load_session(model_file, threads)
         dim = self._session.get_outputs()[0].shape[-1]
         self._info = EmbedderInfo(id, weights_sha256, int(dim), max_tokens, tokenizer_file)
+        # What the tokenizer puts around a text: [CLS] and [SEP].
+        empty = self._tokenizer.encode("")
+        self._before, self._after = empty.ids[:1], empty.ids[1:]
 
     @property
     def info(self) -> EmbedderInfo:
         return self._info
 
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self.embed_passages(texts)
+    def tokens_of_texts(self, texts: Sequence[str]) -> list[Tokens]:
+        cap = self._info.max_tokens * _MAX_CHARACTERS_PER_TOKEN
+        capped = [text[:cap] for text in texts]
+        with self._tokenizer_lock:
+            encodings = self._tokenizer.encode_batch(capped)
+        return [Tokens(encoding.ids, _content(encoding)) for encoding in encodings]
 
-    def embed_passages(
-        self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
-        check_texts(texts)
-        vectors = np.empty((len(texts), self._info.dim), dtype=np.float32)
-        for positions, batch in self._tokenized(texts):
-            vectors[positions] = _pool(*self._encode(batch))
-            if on_progress:
-                on_progress(len(batch))
-        return vectors
+    def tokens_of_ids(self, ids: Sequence[Sequence[int]]) -> list[Tokens]:
+        """Without [CLS] and [SEP], which are put around them."""
+        vocabulary = self._tokenizer.get_vocab_size()
+        room = self._info.max_tokens - len(self._before) - len(self._after)
+        found = []
+        for index, one in enumerate(ids):
+            wrong = next((token for token in one if not 0 <= token < vocabulary), None)
+            if wrong is not None:
+                raise InvalidTokens(index, wrong, vocabulary)
+            inner = list(one[:room])
+            first = len(self._before)
+            whole = [*self._before, *inner, *self._after]
+            found.append(Tokens(whole, (first, first + len(inner))))
+        return found
 
-    def embed_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        check_texts(texts)
-        vectors = [np.empty((0, self._info.dim), dtype=np.float32)] * len(texts)
-        for positions, batch in self._tokenized(texts):
-            states, _ = self._encode(batch)
-            for position, encoding, rows in zip(positions, batch, states, strict=True):
-                vectors[position] = _content(rows, encoding)
-        return vectors
+    def encode(self, batch: Sequence[Tokens]) -> NDArray[np.float32]:
+        return _pool(*self._run(batch))
+
+    def encode_tokens(self, batch: Sequence[Tokens]) -> list[NDArray[np.float32]]:
+        states, _ = self._run(batch)
+        return [
+            _unit(rows[slice(*tokens.content)]) for rows, tokens in zip(states, batch, strict=True)
+        ]
 
     def close(self) -> None:
         self._session = None
 
-    def _tokenized(self, texts: Sequence[str]) -> Iterator[_Batch]:
-        """Every text once, in runs for the session, with its positions in `texts`."""
-        for start in range(0, len(texts), _WINDOW_TEXTS):
-            for positions, batch in _batches(self._tokenize(texts[start : start + _WINDOW_TEXTS])):
-                yield start + positions, batch
-
-    def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
-        cap = self._info.max_tokens * _MAX_CHARACTERS_PER_TOKEN
-        capped = [text[:cap] for text in texts]
-        with self._tokenizer_lock:
-            return self._tokenizer.encode_batch(capped)
-
-    def _encode(self, batch: list[Encoding]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _run(self, batch: Sequence[Tokens]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The last hidden states (texts, width, dim) and the mask (texts, width), 0 for padding."""
         session = self._session
         if session is None:
             raise EngineUnavailable(f"the embedder {self._info.id} is closed; build a new one")
-        width = max(len(encoding.ids) for encoding in batch)
+        width = max(len(tokens) for tokens in batch)
         ids = np.zeros((len(batch), width), dtype=np.int64)
         mask = np.zeros_like(ids)
-        for row, encoding in enumerate(batch):
-            ids[row, : len(encoding.ids)] = encoding.ids
-            mask[row, : len(encoding.ids)] = 1
+        for row, tokens in enumerate(batch):
+            ids[row, : len(tokens)] = tokens.ids
+            mask[row, : len(tokens)] = 1
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         (states,) = session.run(["last_hidden_state"], inputs)
         return states, mask
+
+
+class OnnxEmbedder(DirectEmbedder):
+    """An OnnxEncoder that its callers run themselves; safe across threads, as its session is."""
+
+    def __init__(
+        self,
+        model_file: Path,
+        tokenizer_file: Path,
+        *,
+        id: str,
+        weights_sha256: str,
+        max_tokens: int = 256,
+        threads: int = 2,
+    ) -> None:
+        super().__init__(
+            OnnxEncoder(
+                model_file,
+                tokenizer_file,
+                id=id,
+                weights_sha256=weights_sha256,
+                max_tokens=max_tokens,
+                threads=threads,
+            )
+        )
 
 
 def _load_tokenizer(file: Path, max_tokens: int) -> Tokenizer:
@@ -139,29 +163,16 @@ def _load_session(file: Path, threads: int) -> onnxruntime.InferenceSession:
         raise WeightsUnreadable(file, str(exc)) from exc
 
 
-def _batches(encodings: list[Encoding]) -> Iterator[_Batch]:
-    """Runs of texts of like length, at most _BATCH_TOKENS padded tokens each (one text at least)"""
-    lengths = np.array([len(encoding.ids) for encoding in encodings])
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        end = start + 1
-        # Sorted ascending: the next text is the widest so far and sets the padding for all.
-        while end < len(order) and lengths[order[end]] * (end - start + 1) <= _BATCH_TOKENS:
-            end += 1
-        positions = order[start:end]
-        yield positions, [encodings[position] for position in positions]
-        start = end
+def _content(encoding: Encoding) -> tuple[int, int]:
+    """Where the text itself stands: special tokens are at its ends only."""
+    is_special = encoding.special_tokens_mask
+    first = next((at for at, special in enumerate(is_special) if not special), 0)
+    return first, first + len(is_special) - sum(is_special)
 
 
 def _pool(states: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
     weights = mask[:, :, None].astype(np.float32)
     return _unit((states * weights).sum(axis=1) / weights.sum(axis=1))
-
-
-def _content(states: NDArray[np.float32], encoding: Encoding) -> NDArray[np.float32]:
-    is_content = np.array(encoding.special_tokens_mask) == 0
-    return _unit(states[: len(is_content)][is_content])
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

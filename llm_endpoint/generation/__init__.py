@@ -10,6 +10,7 @@ from llm_endpoint.generation.protocol import (
     Message,
     OpenAIEngine,
     Route,
+    TextEngine,
     TokenUsage,
 )
 from llm_endpoint.generation.scripted import Fault, ScriptedGenerator
@@ -26,5 +27,6 @@ __all__ = [
     "OpenAIEngine",
     "Route",
     "ScriptedGenerator",
+    "TextEngine",
     "TokenUsage",
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llm_endpoint.errors import WeightsMissing
 from llm_endpoint.generation.control_tokens import defused
+from llm_endpoint.generation.gguf import read_gguf
 from llm_endpoint.generation.gguf_tokenizer import load_gguf_tokenizer
 from llm_endpoint.generation.protocol import GeneratorInfo
 from llm_endpoint.generation.supervised import SupervisedGenerator
@@ -14,6 +15,7 @@ from llm_endpoint.supervisor import ChildSpec, Launch
 # Not imported from llama_child: that module imports the native library.
 _API_KEY_VARIABLE = "HEADRACE_ENGINE_API_KEY"
 _MAX_CONNECTIONS = 64
+_TEMPLATE = "tokenizer.chat_template"
 # Requests beyond the slots wait inside llama.cpp, each holding an HTTP thread; the health probe
 # must still find a free one, or a busy engine would look like a hung one.
 _SPARE_HTTP_THREADS = 8
@@ -44,7 +46,8 @@ class LlamaCppGenerator(SupervisedGenerator):
     ) -> None:
         if not weights.is_file():
             raise WeightsMissing(weights)
-        info = GeneratorInfo(model, "llama.cpp", context_tokens, weights_sha256)
+        takes_tools = "tools" in str(read_gguf(weights, (_TEMPLATE,)).get(_TEMPLATE))
+        info = GeneratorInfo(model, "llama.cpp", context_tokens, weights_sha256, takes_tools)
         spec = ChildSpec(
             name=model,
             argv=lambda launch: _argv(weights, info, parallel, threads, launch),

@@ -53,12 +53,15 @@ class GeneratorInfo:
     """`context_tokens` is what one request may use, prompt and answer together.
 
     `weights_sha256` is None where the weights are not ours to see (a remote server).
+    takes_tools: False where the model's chat template has no place for them, so that an engine
+    would leave them out in silence.
     """
 
     model: str
     engine: str
     context_tokens: int
     weights_sha256: str | None
+    takes_tools: bool = True
 
 
 class Generator(Protocol):
@@ -111,6 +114,10 @@ class OpenAIEngine(Protocol):
         Raises an EngineError within `timeout_s`, before the first event or after any.
         """
         ...
+
+
+class TextEngine(Generator, OpenAIEngine, Protocol):
+    """Both at once, as every engine of ours is."""
 
 
 @runtime_checkable

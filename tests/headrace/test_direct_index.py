@@ -19,7 +19,7 @@ from headrace.doctor import examine
 from headrace.serving import build_app
 from headrace.settings import load_settings
 from headrace.settings_file import InvalidSettings
-from llm_endpoint.embedding.hashing import HashingEmbedder
+from llm_endpoint.embedding.hashing import HashingEmbedder, HashingEncoder
 from vector_index.errors import IndexBusy, SettingsMismatch
 
 NOTES = {
@@ -81,7 +81,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADRACE_CONFIG", str(tmp_path / "headrace.yaml"))
     for name in ("HEADRACE_WEIGHTS_DIR", "HEADRACE_STATE_DIR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(assembly, "build_embedder", lambda settings, model: HashingEmbedder(32))
+    monkeypatch.setattr(assembly, "build_encoder", lambda settings, model: HashingEncoder(32))
     return Server(tmp_path)
 
 
@@ -204,17 +204,19 @@ def shared(tmp_path_factory):
         patch.setenv("HEADRACE_CONFIG", str(folder / "headrace.yaml"))
         for name in ("HEADRACE_WEIGHTS_DIR", "HEADRACE_STATE_DIR"):
             patch.delenv(name, raising=False)
-        patch.setattr(assembly, "build_embedder", lambda settings, model: HashingEmbedder(32))
+        patch.setattr(assembly, "build_encoder", lambda settings, model: HashingEncoder(32))
         with Server(folder).serving() as http:
             yield http
 
 
 def test_more_than_may_wait_in_memory_at_once_is_413(server):
+    server.write(max_tokens=16)
     with server.serving() as http:
         text = " ".join(str(n) for n in range(16 * 5000))
         server_form = {"documents": [note("a", text)]}
         refused = http.post("/indexes/notes/upsert", json=server_form)
         assert refused.status_code == 413
+        assert refused.json()["error"]["code"] == "change_too_large"
 
 
 def test_commands_for_tables_say_what_the_index_is_and_create_makes_it(server, capsys):

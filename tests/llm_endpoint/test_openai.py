@@ -12,6 +12,7 @@ import pytest
 from llm_endpoint.errors import (
     ContextOverflow,
     EngineAnswerInvalid,
+    EngineBusy,
     EngineDied,
     EngineError,
     EngineFailed,
@@ -138,7 +139,7 @@ def test_a_stream_without_usage_gets_bounds(server: FakeServer) -> None:
         (400, {"error": {"message": "bad temperature"}}, EngineRefused),
         (401, {"error": {"message": "Invalid API Key"}}, EngineRefused),
         (404, "<html>no such page</html>", EngineRefused),
-        (429, {"error": {"message": "slow down"}}, EngineRefused),
+        (429, {"error": {"message": "slow down"}}, EngineBusy),
         (302, "", EngineRefused),
         (500, "boom", EngineFailed),
         (503, {"error": {"message": "Loading model"}}, EngineUnavailable),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from llm_endpoint.errors import (
     ContextOverflow,
     EngineAnswerInvalid,
+    EngineBusy,
     EngineDied,
     EngineError,
     EngineFailed,
@@ -125,7 +126,7 @@ def test_an_answer_that_does_not_score_every_text_once_is_refused_by_name(
     [
         (401, {"message": "invalid api token"}, EngineRefused),
         (422, {"detail": "model not found"}, EngineRefused),
-        (429, {"error": {"message": "slow down"}}, EngineRefused),
+        (429, {"error": {"message": "slow down"}}, EngineBusy),
         (400, {"error": {"message": "maximum context length is 512 tokens"}}, ContextOverflow),
         (500, "boom", EngineFailed),
         (503, "loading", EngineUnavailable),
