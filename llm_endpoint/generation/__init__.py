@@ -10,6 +10,7 @@ from llm_endpoint.generation.protocol import (
     Message,
     OpenAIEngine,
     Route,
+    SleepingEngine,
     TextEngine,
     TokenUsage,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "OpenAIEngine",
     "Route",
     "ScriptedGenerator",
+    "SleepingEngine",
     "TextEngine",
     "TokenUsage",
 ]

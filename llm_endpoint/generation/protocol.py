@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from llm_endpoint.errors import EngineUnavailable
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -130,4 +132,29 @@ class LocalEngine(Protocol):
 
     def is_ready(self) -> bool:
         """True while requests are answered without waiting for the engine."""
+        ...
+
+    def unavailable(self, waited_s: float) -> EngineUnavailable:
+        """The error that says why the engine is not ready after so long."""
+        ...
+
+
+@runtime_checkable
+class SleepingEngine(Protocol):
+    """An engine that can give most of its memory back and take it again, sooner than it starts."""
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether this one can: not every build of an engine does."""
+        ...
+
+    @property
+    def is_asleep(self) -> bool: ...
+
+    async def sleep(self) -> None:
+        """Returns when the memory is given back. Nothing may be under way. Raises EngineError."""
+        ...
+
+    async def wake(self) -> None:
+        """Returns when requests are answered again. Raises EngineError."""
         ...

@@ -68,6 +68,9 @@ class SupervisedGenerator:
     def is_ready(self) -> bool:
         return self._supervisor.endpoint is not None
 
+    def unavailable(self, waited_s: float) -> EngineUnavailable:
+        return self._supervisor.unavailable(waited_s)
+
     async def generate(self, request: GenerationRequest) -> Completion:
         # Over a stream: llama.cpp notices a client that left only when it writes to it. Measured:
         # a cancelled stream frees its slot at once, a cancelled plain request runs to its end.
