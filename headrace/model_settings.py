@@ -32,6 +32,32 @@ class OnnxModel(Section):
     passage_prefix: str = Field("", max_length=1000)
 
 
+class ServingSection(Section):
+    """How many copies of a model run, and for how long without work.
+
+    With `min_replicas: 0` and `idle_s` the model stops, and a request starts it. See
+    llm_endpoint.serving.limits.ServingLimits.
+    """
+
+    min_replicas: int = Field(1, ge=0, le=64)
+    max_replicas: int = Field(1, ge=1, le=64)
+    idle_s: float | None = Field(None, ge=1)
+    queue: int = Field(64, ge=1, le=100_000)
+    queue_timeout_s: float = Field(60.0, gt=0)
+    scale_after_s: float = Field(1.0, ge=0)
+    drain_s: float = Field(30.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_replicas(self) -> "ServingSection":
+        if self.min_replicas > self.max_replicas:
+            raise PydanticCustomError(
+                "replicas",
+                "min_replicas {least} is more than max_replicas {most}",
+                {"least": self.min_replicas, "most": self.max_replicas},
+            )
+        return self
+
+
 class LlamaCppModel(Section):
     """A generator in a child process. `context_tokens` is per request of the `parallel` ones."""
 
@@ -41,10 +67,14 @@ class LlamaCppModel(Section):
     context_tokens: int = Field(2048, ge=256, le=131072)
     parallel: int = Field(2, ge=1, le=64)
     threads: int = Field(2, ge=1, le=256)
+    serving: ServingSection = Field(default_factory=ServingSection)
 
 
 class OpenAIModel(Section):
-    """A generator behind any server that speaks OpenAI's protocol at `base_url` (…/v1)."""
+    """A generator behind any server that speaks OpenAI's protocol at `base_url` (…/v1).
+
+    parallel: requests that it is sent at once.
+    """
 
     task: Literal["generation"]
     engine: Literal["openai"]
@@ -52,6 +82,8 @@ class OpenAIModel(Section):
     model: str
     api_key: SecretStr | None = None
     context_tokens: int = Field(4096, ge=256)
+    parallel: int = Field(64, ge=1, le=4096)
+    serving: ServingSection = Field(default_factory=ServingSection)
 
 
 class MaxSimModel(Section):

@@ -1,6 +1,8 @@
 """A running server: models loaded, indexes followed, HTTP on top."""
 
+import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +21,14 @@ from headrace.follower import FollowedIndex
 from headrace.index_form import index_form
 from headrace.quarantines import quarantine_of
 from headrace.scheduled_proof import ScheduledProof
+from headrace.served import Served, build_served
 from headrace.settings import Settings
 from headrace.syncing import open_lineage
 from headrace.watching import build_watcher
+from llm_endpoint import LlmEndpointError
 from llm_endpoint.embedding.protocol import Embedder
 from llm_endpoint.embedding.server import EmbeddingServer
-from llm_endpoint.generation import LocalEngine, OpenAIEngine, TextEngine
+from llm_endpoint.generation import OpenAIEngine
 from llm_endpoint.rerank import Reranker
 from pipelines.lineage_sender import LineageSender
 from pipelines.proof import Proof, prove
@@ -34,6 +38,9 @@ from rag_chain.retrieval import Retriever
 from vector_index.gpu import Device
 from vector_index.protocol import SyncedIndex, VectorIndex
 
+_log = logging.getLogger(__name__)
+_TICK_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
@@ -41,7 +48,7 @@ class _Parts:
 
     settings: Settings
     embedders: Mapping[str, EmbeddingServer]
-    generators: Mapping[str, TextEngine]
+    served: Served
     features: FeatureReader | None
     gpus: Mapping[int, Device]
     lineage: LineageSender | None
@@ -56,9 +63,7 @@ class _Parts:
     def problems(self) -> Mapping[str, str]:
         """What keeps questions from being answered, by part."""
         found = {f"index {name}": index.problem() for name, index in self.followed.items()}
-        for generator in self.generators.values():
-            if isinstance(generator, LocalEngine) and not generator.is_ready():
-                found[f"model {generator.info.model}"] = "not running yet"
+        found |= {f"model {name}": problem for name, problem in self.served.problems().items()}
         return {part: problem for part, problem in found.items() if problem is not None}
 
     def index(self, name: str) -> IndexForm:
@@ -72,9 +77,7 @@ class _Parts:
 
     def start(self) -> None:
         """Starts what runs in the background; returns at once."""
-        for generator in self.generators.values():
-            if isinstance(generator, LocalEngine):
-                generator.start()
+        self.served.start()
         for follower in self.followed.values():
             follower.start()
         for direct in self.direct.values():
@@ -96,8 +99,7 @@ class _Parts:
             follower.stop()
         for direct in self.direct.values():
             direct.stop()
-        for generator in self.generators.values():
-            await generator.close()
+        await self.served.close()
         for reranker in self.rerankers.values():
             await reranker.close()
         for embedder in self.embedders.values():
@@ -118,9 +120,12 @@ def build_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         parts.start()
+        keeping = asyncio.create_task(_keep_up(parts.served))
         try:
             yield
         finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
             await parts.stop()
 
     chains = {name: _chain(settings, parts, name) for name in settings.chains}
@@ -139,6 +144,16 @@ def build_app(settings: Settings) -> FastAPI:
         max_in_flight=settings.gateway.max_in_flight,
         lifespan=lifespan,
     )
+
+
+async def _keep_up(served: Served) -> None:
+    while True:
+        await asyncio.sleep(_TICK_S)
+        try:
+            await served.tick()
+        except LlmEndpointError as exc:
+            # One engine that cannot be put to sleep must not end the upkeep of the others.
+            _log.error("upkeep_failed", exc_info=exc)
 
 
 def _parts(settings: Settings) -> _Parts:
@@ -174,9 +189,7 @@ def _parts(settings: Settings) -> _Parts:
     return _Parts(
         settings=settings,
         embedders=embedders,
-        generators={
-            model: assembly.build_generator(settings, model) for model in by_task["generation"]
-        },
+        served=build_served(settings),
         features=assembly.build_features(settings),
         rerankers={
             model: assembly.build_reranker(settings, model, embedders.__getitem__)
@@ -216,9 +229,9 @@ def _parts(settings: Settings) -> _Parts:
 
 def _served_models(settings: Settings, parts: _Parts, chains: Mapping[str, Chain]) -> ServedModels:
     access = assembly.access_of(settings)
-    generators: dict[str, OpenAIEngine] = dict(parts.generators)
+    generators: dict[str, OpenAIEngine] = {**parts.served.endpoints, **parts.served.models}
     for name, chain in chains.items():
-        context = parts.generators[settings.chains[name].model].info.context_tokens
+        context = parts.served.engine(settings.chains[name].model).info.context_tokens
         generators[f"{RAG_PREFIX}{name}"] = RagModel(chain, name, access, context_tokens=context)
     return ServedModels(
         generators=generators,
@@ -249,7 +262,7 @@ def _chain(settings: Settings, parts: _Parts, name: str) -> Chain:
         settings,
         name,
         retriever=parts.retrievers[section.index],
-        generator=parts.generators[section.model],
+        generator=parts.served.engine(section.model),
         features=parts.features,
         reranker=parts.rerankers[section.rerank.model] if section.rerank else None,
         lag=lambda: None if follower is None else follower.lag,

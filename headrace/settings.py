@@ -10,9 +10,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from headrace.endpoint_settings import EndpointSection
 from headrace.index_settings import (
     AnyIndexSection,
     ConfigPath,
@@ -117,6 +118,7 @@ class Settings(BaseSettings):
     indexes: dict[str, AnyIndexSection]
     lineage: LineageSection | None = None
     features: FeaturesSection | None = None
+    endpoints: dict[str, EndpointSection] = Field(default_factory=dict)
     chains: dict[str, ChainSection]
     gateway: GatewaySection = Field(default_factory=GatewaySection)
     principal: PrincipalSection
@@ -137,6 +139,16 @@ class Settings(BaseSettings):
     @classmethod
     def _refuse_unknown_keys(cls, form: object) -> object:
         return checked_keys(form, cls.model_fields)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Settings":
+        if taken := sorted(self.endpoints.keys() & self.models.keys()):
+            raise PydanticCustomError(
+                "endpoint_name",
+                "endpoints.{name}: a model has that name already; give the endpoint another",
+                {"name": taken[0]},
+            )
+        return self
 
     @property
     def table_indexes(self) -> dict[str, IndexSection]:
@@ -204,10 +216,14 @@ def _references(settings: Settings) -> list[tuple[str, str, str, set[str]]]:
     for name, table_index in settings.table_indexes.items():
         if table_index.gpu is not None:
             found.append((f"indexes.{name}.gpu", str(table_index.gpu), "card", cards))
+    for name, endpoint in settings.endpoints.items():
+        key, writers = f"endpoints.{name}", by_task["generation"]
+        found += [(key, model, "generation model", writers) for model in endpoint.models]
     for name, chain in settings.chains.items():
         found.append((f"chains.{name}.index", chain.index, "index", set(settings.indexes)))
         key = f"chains.{name}.model"
-        found.append((key, chain.model, "generation model", by_task["generation"]))
+        writers = by_task["generation"] | set(settings.endpoints)
+        found.append((key, chain.model, "generation model or endpoint", writers))
         if chain.rerank is not None:
             key = f"chains.{name}.rerank.model"
             found.append((key, chain.rerank.model, "rerank model", by_task["rerank"]))

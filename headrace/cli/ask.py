@@ -8,8 +8,8 @@ from itertools import groupby
 from feature_store.features import Feature
 from headrace import assembly, indexes
 from headrace.cli.progress import working
+from headrace.served import build_served
 from headrace.settings import Settings, load_settings
-from llm_endpoint.generation import LocalEngine
 from rag_chain.answer import Answer
 from rag_chain.question import Question, check_question
 from rag_chain.retrieval import Retriever
@@ -48,20 +48,18 @@ async def ask(
     tree = None if where is None else parse_filter(parse_json(where), index.metadata_columns)
     has_table = section.index in settings.table_indexes
     source = indexes.build_source(settings, section.index) if has_table else None
-    generator = assembly.build_generator(settings, section.model)
+    served = build_served(settings, section.model)
     reranker = None
     if section.rerank is not None:
         reranker = assembly.build_reranker(
             settings, section.rerank.model, lambda model: assembly.build_embedder(settings, model)
         )
-    if isinstance(generator, LocalEngine):
-        generator.start()
     try:
         chain = assembly.build_chain(
             settings,
             chain_name,
             retriever=Retriever(index, embedder),
-            generator=generator,
+            generator=served.engine(section.model),
             features=assembly.build_features(settings),
             reranker=reranker,
             lag=lambda: None if source is None else source.lag(index.version().source),
@@ -70,7 +68,7 @@ async def ask(
     finally:
         if reranker is not None:
             await reranker.close()
-        await generator.close()
+        await served.close()
 
 
 def parse_json(text: str) -> object:

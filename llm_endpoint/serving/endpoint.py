@@ -194,6 +194,8 @@ class Endpoint(Relay):
             except kinds as exc:
                 # What was sent cannot be taken back: another model would begin anew.
                 if has_begun or not waiting or deadline - loop.time() < _LEAST_S:
+                    if isinstance(exc, EngineTimeout):
+                        raise EngineTimeout(model.name, asked.timeout_s) from exc
                     raise
                 self._fallen_back += 1
                 _log.warning(
