@@ -14,6 +14,8 @@ from gateway import errors, writing
 from gateway.body_limit import BodyLimit
 from gateway.disconnect import unless_gone
 from gateway.in_flight import InFlightLimit
+from gateway.models import ModelControl, NoModels
+from gateway.models import router as models_router
 from gateway.openai import routes as openai
 from gateway.openai.models import ServedModels
 from gateway.wire import (
@@ -57,6 +59,7 @@ class Backend:
     problems: what keeps the server from being ready, by part; called often, must not block.
     index: what an index is at, by name; called off the event loop. writers: by name, the indexes
     that follow no table. models: what /v1 serves.
+    control: what runs.
     """
 
     chains: Mapping[str, Chain]
@@ -66,6 +69,7 @@ class Backend:
     index: Callable[[str], IndexForm]
     writers: Mapping[str, writing.DocumentWriter] = field(default_factory=dict)
     models: ServedModels = field(default_factory=ServedModels)
+    control: ModelControl = field(default_factory=NoModels)
 
     def chain(self, name: str | None) -> Chain:
         """The chain of that name, the first one for None. Raises UnknownChain."""
@@ -102,6 +106,7 @@ def create_app(
     app.include_router(_router)
     app.include_router(writing.router)
     app.include_router(openai.router)
+    app.include_router(models_router)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     # Added last, so it stands in front: what is refused is not read either.
     app.add_middleware(InFlightLimit, most=max_in_flight)

@@ -1,6 +1,7 @@
 """Settings in, working parts out: the only place that picks implementations."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import SecretStr
@@ -22,6 +23,7 @@ from llm_endpoint.embedding.protocol import Embedder, TokenEmbedder
 from llm_endpoint.embedding.server import EmbeddingServer
 from llm_endpoint.generation import Generator, TextEngine
 from llm_endpoint.rerank import MaxSimReranker, Reranker
+from llm_endpoint.serving.machine import this_cpu
 from rag_chain.chain import Chain, ChainLimits
 from rag_chain.enrichment import FeatureSource, FeatureUse, Preference, check_use
 from rag_chain.retrieval import Retriever
@@ -76,6 +78,14 @@ def build_reranker(settings: Settings, model: str, embedder: Callable[[str], Emb
     from llm_endpoint.rerank.remote import RemoteReranker
 
     return RemoteReranker(section.base_url, section.model, api_key=_revealed(section.api_key))
+
+
+def main_file(settings: Settings, weights: str) -> tuple[Path, ModelCard]:
+    """The file that stands for a model, and the model's card. Raises WeightsMissing."""
+    source = resolve(weights, settings.weights)
+    if source.card is None:
+        raise InvalidSettings(f"{weights!r} is a folder; only catalogue models can be served yet")
+    return source.folder / source.card.main_file, source.card
 
 
 def build_chain(
@@ -158,14 +168,13 @@ def build_encoder(settings: Settings, model: str) -> Encoder:
     assert isinstance(section, OnnxModel)
     from llm_endpoint.embedding.onnx import OnnxEncoder
 
-    source = resolve(section.weights, settings.weights)
-    card = _catalogued(source.card, section.weights)
+    file, card = main_file(settings, section.weights)
     return OnnxEncoder(
-        source.folder / card.main_file,
-        source.folder / "tokenizer.json",
+        file,
+        file.with_name("tokenizer.json"),
         id=card.name,
         weights_sha256=card.weights_sha256,
-        threads=section.threads,
+        threads=_capped(settings, section.threads),
     )
 
 
@@ -178,17 +187,16 @@ def _prefixes(settings: Settings, model: str) -> Prefixes:
 def _llama_cpp(settings: Settings, section: LlamaCppModel) -> TextEngine:
     from llm_endpoint.generation.llama_cpp import LlamaCppGenerator
 
-    source = resolve(section.weights, settings.weights)
-    card = _catalogued(source.card, section.weights)
+    file, card = main_file(settings, section.weights)
     log_file = settings.state_dir / "logs" / f"{card.name}.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     return LlamaCppGenerator(
-        source.folder / card.main_file,
+        file,
         model=card.name,
         weights_sha256=card.weights_sha256,
         context_tokens=section.context_tokens,
         parallel=section.parallel,
-        threads=section.threads,
+        threads=_capped(settings, section.threads),
         log_file=log_file,
     )
 
@@ -197,10 +205,9 @@ def _revealed(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
-def _catalogued(card: ModelCard | None, weights: str) -> ModelCard:
-    if card is None:
-        raise InvalidSettings(f"{weights!r} is a folder; only catalogue models can be served yet")
-    return card
+def _capped(settings: Settings, threads: int) -> int:
+    """More threads than cores only wait for one another."""
+    return min(threads, settings.devices.cores or this_cpu().cores)
 
 
 def feature_use(section: FeatureUseSection) -> FeatureUse:

@@ -19,6 +19,8 @@ from headrace import assembly, indexes
 from headrace.direct import ServedDirectIndex, open_direct
 from headrace.follower import FollowedIndex
 from headrace.index_form import index_form
+from headrace.model_control import ServerModels
+from headrace.planning import plan_of
 from headrace.quarantines import quarantine_of
 from headrace.scheduled_proof import ScheduledProof
 from headrace.served import Served, build_served
@@ -114,7 +116,11 @@ class _Parts:
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """The application of `headrace serve`; its lifespan starts and stops what it needs."""
+    """The application of `headrace serve`; its lifespan starts and stops what it needs.
+
+    Raises ImpossiblePlan where its models do not fit on the devices.
+    """
+    plan_of(settings)
     parts = _parts(settings)
 
     @contextlib.asynccontextmanager
@@ -137,6 +143,7 @@ def build_app(settings: Settings) -> FastAPI:
         problems=parts.problems,
         writers=parts.direct,
         models=_served_models(settings, parts, chains),
+        control=ServerModels(settings, parts.served, parts.embedders),
     )
     return create_app(
         backend,

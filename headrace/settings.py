@@ -13,6 +13,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from headrace.device_settings import DevicesSection
 from headrace.endpoint_settings import EndpointSection
 from headrace.index_settings import (
     AnyIndexSection,
@@ -114,6 +115,7 @@ class Settings(BaseSettings):
     state_dir: ConfigPath = Field(Path(".headrace"), validate_default=True)
     weights_dir: ConfigPath | None = None
     models: dict[str, ModelSection]
+    devices: DevicesSection = Field(default_factory=DevicesSection)
     gpus: dict[int, GpuSection] = Field(default_factory=dict)
     indexes: dict[str, AnyIndexSection]
     lineage: LineageSection | None = None

@@ -8,6 +8,7 @@ LlmEndpointError
 │   ├── ChecksumMismatch       on disk or downloaded, but not the bytes we pinned
 │   └── DownloadFailed         pip could not fetch it, or fetched something else
 ├── ExtraMissing               a package that only an extra installs is not there
+├── ImpossiblePlan             models that do not fit on the devices there are
 ├── InvalidText                text that no tokenizer can take (lone surrogates)
 ├── InvalidTokens              token ids that the model's vocabulary does not have
 └── EngineError
@@ -88,6 +89,10 @@ class ExtraMissing(LlmEndpointError):
         )
         self.package = package
         self.extra = extra
+
+
+class ImpossiblePlan(LlmEndpointError):
+    """The message says what is needed, what there is, and by how much it is short."""
 
 
 class InvalidText(LlmEndpointError):

@@ -232,6 +232,38 @@ def models_pull(name: str, json: Json = False) -> None:
     run_pull(name, json)
 
 
+@models.command("plan")
+def models_plan(json: Json = False) -> None:
+    """Show which model runs where with which share of memory, or what does not fit."""
+    from headrace.cli.serving_models import run_plan
+
+    run_plan(json)
+
+
+@models.command("ps")
+def models_ps(json: Json = False) -> None:
+    """List the models of the running server: state, replicas, requests that wait."""
+    from headrace.cli.serving_models import run_ps
+
+    run_ps(json)
+
+
+@models.command("load")
+def models_load(name: str, json: Json = False) -> None:
+    """Start a model of the running server before anybody asks it."""
+    from headrace.cli.serving_models import run_load
+
+    run_load(name, json)
+
+
+@models.command("unload")
+def models_unload(name: str, json: Json = False) -> None:
+    """Give the memory of a model of the running server back until it is asked again."""
+    from headrace.cli.serving_models import run_unload
+
+    run_unload(name, json)
+
+
 @features.command("apply")
 def features_apply(json: Json = False) -> None:
     """Register the definitions of the Feast repository."""
@@ -278,13 +310,22 @@ def config_show(json: Json = False) -> None:
 def explain(error: Exception) -> int:
     """Prints a known error as one line and returns its exit code; raises any other."""
     from feature_store.errors import FeatureStoreError
+    from headrace.running_server import ServerRefused, ServerUnreachable
     from headrace.settings_file import InvalidSettings
     from llm_endpoint import LlmEndpointError
     from pipelines.errors import PipelineError
     from rag_chain.errors import RagChainError
     from vector_index.errors import VectorIndexError
 
-    known = (FeatureStoreError, LlmEndpointError, PipelineError, RagChainError, VectorIndexError)
+    known = (
+        FeatureStoreError,
+        LlmEndpointError,
+        PipelineError,
+        RagChainError,
+        ServerRefused,
+        ServerUnreachable,
+        VectorIndexError,
+    )
     if not isinstance(error, (InvalidSettings, *known)):
         raise error
     print(f"headrace: {error}", file=sys.stderr)

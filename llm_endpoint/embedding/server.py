@@ -24,6 +24,8 @@ from llm_endpoint.embedding.query_cache import CacheState, QueryCache
 from llm_endpoint.errors import EngineTimeout
 from llm_endpoint.text import check_texts
 
+# Encoders of one server; see above.
+LANES = 2
 # A text of the longest kind takes 20 ms: with 32 of them a question waits 0.6 s at worst.
 _INTERACTIVE = LaneLimits(window=32, most_waiting=4096)
 # The larger the window, the less is padding; a bulk batch waits for nobody.

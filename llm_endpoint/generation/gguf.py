@@ -24,6 +24,29 @@ def read_gguf(file: Path, keys: Collection[str]) -> Mapping[str, object]:
             raise WeightsUnreadable(file, f"not a GGUF file we can read: {exc}") from exc
 
 
+def cache_bytes_per_token(file: Path) -> int:
+    """What llama.cpp keeps of each token of a context: keys and values of all layers, 16 bits
+    each. Raises WeightsUnreadable."""
+    (kind,) = read_gguf(file, ("general.architecture",)).values()
+    names = ("block_count", "embedding_length", "attention.head_count", "attention.head_count_kv",
+             "attention.key_length", "attention.value_length")  # fmt: skip
+    found = read_gguf(file, [f"{kind}.{name}" for name in names])
+    layers, width, heads, pairs, key, value = (
+        _number(found.get(f"{kind}.{name}")) for name in names
+    )
+    if not (layers and width and heads):
+        raise WeightsUnreadable(file, "it does not say how many layers, heads or dimensions it has")
+    of_head = (key or width // heads) + (value or width // heads)
+    return 2 * layers * (pairs or heads) * of_head
+
+
+def _number(value: object) -> int:
+    """0 for none. Of a list, one a layer, the most: an upper bound."""
+    if isinstance(value, list):
+        return max((item for item in value if isinstance(item, int)), default=0)
+    return value if isinstance(value, int) else 0
+
+
 def _metadata(data: mmap.mmap) -> Iterator[tuple[str, object]]:
     """The entries of the file's key-value section."""
     magic, version, _, count = struct.unpack_from("<4sIQQ", data, 0)

@@ -125,11 +125,15 @@ class Endpoint(Relay):
     @property
     def info(self) -> GeneratorInfo:
         """Of the largest share; the context is the smallest of all who may answer."""
-        first = max(self._traffic.shares, key=lambda share: share.percent).model.info
+        first = self._first.info
         everybody = [share.model for share in self._traffic.shares] + [*self._traffic.fallbacks]
         context = min(model.info.context_tokens for model in everybody)
         takes_tools = all(model.info.takes_tools for model in everybody)
         return GeneratorInfo(self.name, first.engine, context, None, takes_tools)
+
+    @property
+    def _first(self) -> ServedModel:
+        return max(self._traffic.shares, key=lambda share: share.percent).model
 
     @property
     def bulk(self) -> TextEngine:
@@ -153,6 +157,10 @@ class Endpoint(Relay):
                     yield piece
         finally:
             self._in_flight -= 1
+
+    async def count_tokens(self, text: str) -> int:
+        """As the model with the largest share counts."""
+        return await self._first.count_tokens(text)
 
     async def close(self) -> None:
         for task in self._shadows:
