@@ -24,6 +24,8 @@ PipelineError
 ├── QualityFailed          rows break a check whose `on_fail` is fail
 ├── EngineFailed           where rows are cut and embedded broke down: a Ray cluster, its workers
 ├── EmbedderStuck          the embedder fails or hangs on any text, not on one of them
+├── BadPrompt              a prompt of a batch is no template over the table's columns
+├── BatchRefused           a batch cannot write where it is told to: other results are there
 └── QuarantineFailed       the table of quarantined rows cannot be read or written
 """
 
@@ -134,3 +136,11 @@ class EmbedderStuck(PipelineError):
 
 class QuarantineFailed(PipelineError):
     """The Delta table of quarantined rows cannot be read or written."""
+
+
+class BadPrompt(PipelineError):
+    """The text is not a template, or names a column that the table does not have."""
+
+
+class BatchRefused(PipelineError):
+    """The folder for results holds something else, or another run is writing to it."""

@@ -5,12 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from headrace.cli.batch_command import batch
+
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Cited answers from your tables."
 )
 index = typer.Typer(no_args_is_help=True, help="Build, inspect and search indexes.")
 models = typer.Typer(no_args_is_help=True, help="The models in the catalogue.")
 config = typer.Typer(no_args_is_help=True, help="The settings in force.")
+app.command()(batch)
 app.add_typer(config, name="config")
 features = typer.Typer(no_args_is_help=True, help="Online features, kept by Feast.")
 app.add_typer(features, name="features")

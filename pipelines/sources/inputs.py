@@ -36,28 +36,36 @@ _VIEWS = {
 
 @dataclass(frozen=True, slots=True)
 class PinnedInput:
-    """A table at one state. `identity` differs whenever its rows or columns may."""
+    """A table at one state. `identity` differs whenever its rows or columns may.
+
+    version: of a Delta table, None for Parquet, whose earlier states cannot be read.
+    """
 
     identity: str
     committed_at: datetime
     dataset: ds.Dataset
+    version: int | None = None
 
 
 class DeltaInput:
-    """A Delta table, pinned at its newest version."""
+    """A Delta table, pinned at its newest version or at an earlier one."""
 
     def __init__(self, location: str, options: Mapping[str, str]) -> None:
         self._location = location
         self._options = dict(options)
 
-    def pin(self) -> PinnedInput:
-        """Raises TableNotFound, TableNotSupported, SourceUnreadable."""
+    def pin(self, version: int | None = None) -> PinnedInput:
+        """The table as it is now, or at that version.
+
+        Raises TableNotFound, TableNotSupported, SourceUnreadable.
+        """
         with _translated(self._location):
-            table = DeltaTable(self._location, storage_options=self._options)
+            table = DeltaTable(self._location, version, storage_options=self._options)
             check_readable(table, self._location)
             at = newest_commit(DeltaLog(self._location, self._options), table).committed_at
             identity = f"delta {table.metadata().id} {table.version()} {at.isoformat()}"
-            return PinnedInput(identity, at, _unpushed(table.to_pyarrow_dataset()))
+            dataset = _unpushed(table.to_pyarrow_dataset())
+            return PinnedInput(identity, at, dataset, table.version())
 
     def check_same(self, pinned: PinnedInput) -> None:
         """Nothing: what a version holds stays as it is."""
