@@ -27,6 +27,12 @@ $(VENV)-ray/.installed: pyproject.toml
 	$(VENV)-ray/bin/pip install --quiet --editable ".[ray]" "pytest>=9.2"
 	touch $@
 
+# The models of tests/components/test_pyfunc.py run in an environment of their own.
+$(VENV)-mlflow/.installed:
+	$(PYTHON) -m venv $(VENV)-mlflow
+	$(VENV)-mlflow/bin/pip install --quiet "mlflow-skinny>=3.10,<3.18" "pandas>=2.2,<3" "langchain-openai>=1.7,<2"
+	touch $@
+
 demo: $(VENV)/.base
 	$(BIN)/headrace demo
 
@@ -36,8 +42,8 @@ serve: $(VENV)/.base
 test: $(VENV)/.installed
 	$(BIN)/pytest
 
-test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed $(VENV)-ray/.installed
-	HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/pytest tests/components -o norecursedirs='.* ray_cluster'
+test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed $(VENV)-ray/.installed $(VENV)-mlflow/.installed
+	HEADRACE_MLFLOW_PYTHON=$(abspath $(VENV)-mlflow)/bin/python HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/pytest tests/components -o norecursedirs='.* ray_cluster'
 	$(VENV)-ray/bin/pytest tests/components/ray_cluster -o norecursedirs='.*'
 
 # Hours of what `test` does for a minute; HEADRACE_SEED=… repeats a run that failed.

@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from gateway import errors, writing
+from gateway import errors, pyfunc, writing
 from gateway.body_limit import BodyLimit
 from gateway.disconnect import unless_gone
 from gateway.in_flight import InFlightLimit
@@ -29,6 +29,7 @@ from gateway.wire import (
     SearchResponse,
     VersionForm,
 )
+from llm_endpoint.pyfunc import PyfuncScorer
 from rag_chain.answer import Answer
 from rag_chain.chain import Chain
 from rag_chain.question import Question
@@ -59,7 +60,7 @@ class Backend:
     problems: what keeps the server from being ready, by part; called often, must not block.
     index: what an index is at, by name; called off the event loop. writers: by name, the indexes
     that follow no table. models: what /v1 serves.
-    control: what runs.
+    control: what runs. scorers: MLflow models by name, the first of them at /invocations.
     """
 
     chains: Mapping[str, Chain]
@@ -70,6 +71,7 @@ class Backend:
     writers: Mapping[str, writing.DocumentWriter] = field(default_factory=dict)
     models: ServedModels = field(default_factory=ServedModels)
     control: ModelControl = field(default_factory=NoModels)
+    scorers: Mapping[str, PyfuncScorer] = field(default_factory=dict)
 
     def chain(self, name: str | None) -> Chain:
         """The chain of that name, the first one for None. Raises UnknownChain."""
@@ -107,6 +109,7 @@ def create_app(
     app.include_router(writing.router)
     app.include_router(openai.router)
     app.include_router(models_router)
+    app.include_router(pyfunc.router)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     # Added last, so it stands in front: what is refused is not read either.
     app.add_middleware(InFlightLimit, most=max_in_flight)

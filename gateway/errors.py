@@ -66,6 +66,14 @@ class IndexFollowsTable(Exception):
         )
 
 
+class UnknownScorer(Exception):
+    """The request names an MLflow model that this server does not have."""
+
+    def __init__(self, name: str | None, known: list[str]) -> None:
+        which = "there is no MLflow model" if name is None else f"unknown MLflow model {name!r}"
+        super().__init__(f"{which}; this server has: {', '.join(known) or 'none'}")
+
+
 class InvalidDocument(Exception):
     """A document of the request cannot be taken; `field` is the part of it at fault."""
 
@@ -89,6 +97,7 @@ _TABLE = (
     _Row(ClientGone, 499, "client_gone"),
     _Row(UnknownIndex, 404, "index_not_found"),
     _Row(UnknownChain, 404, "chain_not_found"),
+    _Row(UnknownScorer, 404, "model_not_found"),
     _Row(ModelNotFound, 404, "model_not_found"),
     _Row(InvalidRequest, 400, "invalid_value"),
     _Row(IndexFollowsTable, 409, "index_follows_table"),
@@ -158,10 +167,10 @@ def install(app: FastAPI) -> None:
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
     status, body = explain(error)
-    return JSONResponse(body, status, headers=_retry_after(error))
+    return JSONResponse(body, status, headers=retry_after(error))
 
 
-def _retry_after(error: Exception) -> dict[str, str] | None:
+def retry_after(error: Exception) -> dict[str, str] | None:
     """When to come back, in whole seconds as clients read it; None where nobody knows."""
     after_s = getattr(error, "retry_after_s", None)
     return None if after_s is None else {"Retry-After": str(max(1, math.ceil(after_s)))}

@@ -9,10 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from feature_store.errors import FeatureStoreError
 from headrace import assembly, indexes
-from headrace.model_settings import LlamaCppModel, MaxSimModel, OnnxModel
+from headrace.model_settings import LlamaCppModel, MaxSimModel, OnnxModel, PyfuncModel
 from headrace.settings import Settings
 from headrace.settings_file import InvalidSettings
 from llm_endpoint import LlmEndpointError, find_card, verify
+from llm_endpoint.pyfunc import check_model_folder
 from pipelines.errors import PipelineError
 from rag_chain.enrichment import check_use
 from rag_chain.errors import RagChainError
@@ -104,6 +105,8 @@ def _model(settings: Settings, name: str) -> str:
     model = settings.models[name]
     if isinstance(model, MaxSimModel):
         return f"uses the embedder {model.embedder}"
+    if isinstance(model, PyfuncModel):
+        return str(check_model_folder(model.path, settings.pyfunc_folders))
     if not isinstance(model, OnnxModel | LlamaCppModel):
         return f"{model.model} at {model.base_url} (not called)"
     folder = verify(find_card(model.weights), settings.weights)

@@ -7,23 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, model_validator
 
 from headrace.model_settings import Section
-from headrace.settings_file import config_file
+from headrace.settings_file import ConfigPath, beside_the_file
 from vector_index.kinds.protocol import KindName
 
 # vector_index.passages.MetadataType, whose module loads pyarrow.
 ColumnType = Literal["string", "int", "float", "bool", "timestamp", "date", "strings"]
 
 
-def _beside_the_file(path: Path) -> Path:
-    return config_file().parent / path
-
-
-ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]
-"""A path as headrace.yaml has it: relative ones are relative to that file's folder."""
-
-
 def _path_or_url(location: str) -> str:
-    return location if "://" in location else str(_beside_the_file(Path(location)))
+    return location if "://" in location else str(beside_the_file(Path(location)))
 
 
 Location = Annotated[str, AfterValidator(_path_or_url)]

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
+from headrace.settings_file import ConfigPath
+
 
 class Section(BaseModel):
     """A mapping of headrace.yaml: keys that it does not know are refused by name."""
@@ -104,9 +106,29 @@ class RemoteRerankModel(Section):
     api_key: SecretStr | None = None
 
 
+class PyfuncModel(Section):
+    """An MLflow model in the folder `path`, which must lie below one of `pyfunc_folders`.
+
+    python: the interpreter of the environment that has MLflow and what the model needs; ours if
+    not given. environment: variables for the model's code. parallel: requests at once.
+    """
+
+    task: Literal["pyfunc"]
+    engine: Literal["pyfunc"]
+    path: ConfigPath
+    python: ConfigPath | None = None
+    environment: dict[str, SecretStr] = Field(default_factory=dict)
+    parallel: int = Field(4, ge=1, le=256)
+    queue: int = Field(64, ge=0, le=100_000)
+    timeout_s: float = Field(300.0, gt=0, le=86_400)
+    start_timeout_s: float = Field(300.0, gt=0, le=86_400)
+
+
 RerankModel = MaxSimModel | RemoteRerankModel
 GenerationModel = LlamaCppModel | OpenAIModel
-ModelSection = Annotated[OnnxModel | GenerationModel | RerankModel, Field(discriminator="engine")]
+ModelSection = Annotated[
+    OnnxModel | GenerationModel | RerankModel | PyfuncModel, Field(discriminator="engine")
+]
 
 
 def checked_keys(form: object, fields: Mapping[str, object]) -> object:

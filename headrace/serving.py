@@ -21,6 +21,7 @@ from headrace.follower import FollowedIndex
 from headrace.index_form import index_form
 from headrace.model_control import ServerModels
 from headrace.planning import plan_of
+from headrace.pyfunc import build_scorer
 from headrace.quarantines import quarantine_of
 from headrace.scheduled_proof import ScheduledProof
 from headrace.served import Served, build_served
@@ -31,6 +32,7 @@ from llm_endpoint import LlmEndpointError
 from llm_endpoint.embedding.protocol import Embedder
 from llm_endpoint.embedding.server import EmbeddingServer
 from llm_endpoint.generation import OpenAIEngine
+from llm_endpoint.pyfunc import PyfuncScorer
 from llm_endpoint.rerank import Reranker
 from pipelines.lineage_sender import LineageSender
 from pipelines.proof import Proof, prove
@@ -60,12 +62,17 @@ class _Parts:
     proofs: Mapping[str, ScheduledProof]
     retrievers: Mapping[str, Retriever]
     rerankers: Mapping[str, Reranker]
+    scorers: Mapping[str, PyfuncScorer]
     executor: ThreadPoolExecutor
 
     def problems(self) -> Mapping[str, str]:
         """What keeps questions from being answered, by part."""
         found = {f"index {name}": index.problem() for name, index in self.followed.items()}
         found |= {f"model {name}": problem for name, problem in self.served.problems().items()}
+        found |= {
+            f"model {name}": None if scorer.is_ready() else "not running yet"
+            for name, scorer in self.scorers.items()
+        }
         return {part: problem for part, problem in found.items() if problem is not None}
 
     def index(self, name: str) -> IndexForm:
@@ -80,6 +87,8 @@ class _Parts:
     def start(self) -> None:
         """Starts what runs in the background; returns at once."""
         self.served.start()
+        for scorer in self.scorers.values():
+            scorer.start()
         for follower in self.followed.values():
             follower.start()
         for direct in self.direct.values():
@@ -102,6 +111,8 @@ class _Parts:
         for direct in self.direct.values():
             direct.stop()
         await self.served.close()
+        for scorer in self.scorers.values():
+            await scorer.close()
         for reranker in self.rerankers.values():
             await reranker.close()
         for embedder in self.embedders.values():
@@ -144,6 +155,7 @@ def build_app(settings: Settings) -> FastAPI:
         writers=parts.direct,
         models=_served_models(settings, parts, chains),
         control=ServerModels(settings, parts.served, parts.embedders),
+        scorers=parts.scorers,
     )
     return create_app(
         backend,
@@ -202,6 +214,7 @@ def _parts(settings: Settings) -> _Parts:
             model: assembly.build_reranker(settings, model, embedders.__getitem__)
             for model in by_task["rerank"]
         },
+        scorers={model: build_scorer(settings, model) for model in by_task["pyfunc"]},
         gpus=gpus,
         lineage=lineage,
         followed=followed,

@@ -17,14 +17,19 @@ from headrace.device_settings import DevicesSection
 from headrace.endpoint_settings import EndpointSection
 from headrace.index_settings import (
     AnyIndexSection,
-    ConfigPath,
     DirectIndexSection,
     GpuSection,
     IndexSection,
     LineageSection,
 )
 from headrace.model_settings import MaxSimModel, ModelSection, Section, checked_keys
-from headrace.settings_file import InvalidSettings, check_environment, config_file, read_config
+from headrace.settings_file import (
+    ConfigPath,
+    InvalidSettings,
+    check_environment,
+    config_file,
+    read_config,
+)
 from vector_index.query import QueryType
 
 _T = TypeVar("_T")
@@ -114,6 +119,7 @@ class Settings(BaseSettings):
 
     state_dir: ConfigPath = Field(Path(".headrace"), validate_default=True)
     weights_dir: ConfigPath | None = None
+    pyfunc_folders: tuple[ConfigPath, ...] = ()
     models: dict[str, ModelSection]
     devices: DevicesSection = Field(default_factory=DevicesSection)
     gpus: dict[int, GpuSection] = Field(default_factory=dict)
@@ -165,7 +171,8 @@ class Settings(BaseSettings):
     @property
     def models_by_task(self) -> dict[str, list[str]]:
         """Names of models, by what they are for."""
-        by_task: dict[str, list[str]] = {"embedding": [], "generation": [], "rerank": []}
+        tasks = ("embedding", "generation", "rerank", "pyfunc")
+        by_task: dict[str, list[str]] = {task: [] for task in tasks}
         for name, model in self.models.items():
             by_task[model.task].append(name)
         return by_task

