@@ -21,6 +21,11 @@ $(VENV)-sentence-transformers/.installed:
 	$(VENV)-sentence-transformers/bin/pip install --quiet "sentence-transformers>=6,<7"
 	touch $@
 
+# vLLM's pins conflict with ours; this is also the test that the command installs what runs.
+$(VENV)-vllm/.installed: $(VENV)/.installed llm_endpoint/engine_install.py
+	$(BIN)/headrace models install-engine vllm --cpu --folder $(VENV)-vllm
+	touch $@
+
 # Ray is 240 MB, and no test of ours but its own is to meet it.
 $(VENV)-ray/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-ray
@@ -42,8 +47,8 @@ serve: $(VENV)/.base
 test: $(VENV)/.installed
 	$(BIN)/pytest
 
-test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed $(VENV)-ray/.installed $(VENV)-mlflow/.installed
-	HEADRACE_MLFLOW_PYTHON=$(abspath $(VENV)-mlflow)/bin/python HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/pytest tests/components -o norecursedirs='.* ray_cluster'
+test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed $(VENV)-ray/.installed $(VENV)-mlflow/.installed $(VENV)-vllm/.installed
+	HEADRACE_MLFLOW_PYTHON=$(abspath $(VENV)-mlflow)/bin/python HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python HEADRACE_VLLM=$(abspath $(VENV)-vllm)/bin/vllm $(BIN)/pytest tests/components -o norecursedirs='.* ray_cluster'
 	$(VENV)-ray/bin/pytest tests/components/ray_cluster -o norecursedirs='.*'
 
 # Hours of what `test` does for a minute; HEADRACE_SEED=… repeats a run that failed.

@@ -13,9 +13,11 @@ from headrace.model_settings import (
     OnnxModel,
     OpenAIModel,
     RemoteRerankModel,
+    VllmModel,
 )
 from headrace.settings import FeaturesSection, FeatureUseSection, Settings, section_named
 from headrace.settings_file import InvalidSettings
+from headrace.vllm import build_vllm
 from llm_endpoint import ModelCard, resolve
 from llm_endpoint.embedding.encoder import Encoder
 from llm_endpoint.embedding.prefixes import Prefixes
@@ -56,6 +58,8 @@ def build_generator(settings: Settings, model: str) -> TextEngine:
     section = settings.models[model]
     if isinstance(section, LlamaCppModel):
         return _llama_cpp(settings, section)
+    if isinstance(section, VllmModel):
+        return build_vllm(settings, model, section)
     assert isinstance(section, OpenAIModel)
     from llm_endpoint.generation.openai import OpenAIGenerator
 

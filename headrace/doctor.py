@@ -9,9 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 from feature_store.errors import FeatureStoreError
 from headrace import assembly, indexes
-from headrace.model_settings import LlamaCppModel, MaxSimModel, OnnxModel, PyfuncModel
+from headrace.model_settings import (
+    LlamaCppModel,
+    MaxSimModel,
+    OnnxModel,
+    PyfuncModel,
+    VllmModel,
+)
 from headrace.settings import Settings
 from headrace.settings_file import InvalidSettings
+from headrace.vllm import find_executable, vllm_weights
 from llm_endpoint import LlmEndpointError, find_card, verify
 from llm_endpoint.pyfunc import check_model_folder
 from pipelines.errors import PipelineError
@@ -107,6 +114,9 @@ def _model(settings: Settings, name: str) -> str:
         return f"uses the embedder {model.embedder}"
     if isinstance(model, PyfuncModel):
         return str(check_model_folder(model.path, settings.pyfunc_folders))
+    if isinstance(model, VllmModel):
+        engine = find_executable(settings, model)
+        return f"{vllm_weights(settings, model)}, served by {engine}"
     if not isinstance(model, OnnxModel | LlamaCppModel):
         return f"{model.model} at {model.base_url} (not called)"
     folder = verify(find_card(model.weights), settings.weights)

@@ -8,6 +8,13 @@ from pydantic_core import PydanticCustomError
 
 from headrace.settings_file import ConfigPath
 
+# Of vLLM's options, those that the supervisor or another setting decides.
+_OURS_TO_SAY = frozenset({
+    "--host", "--port", "--uds", "--api-key", "--served-model-name", "--max-model-len",
+    "--max-num-seqs", "--gpu-memory-utilization", "--dtype", "--quantization",
+    "--enable-sleep-mode",
+})  # fmt: skip
+
 
 class Section(BaseModel):
     """A mapping of headrace.yaml: keys that it does not know are refused by name."""
@@ -72,6 +79,42 @@ class LlamaCppModel(Section):
     serving: ServingSection = Field(default_factory=ServingSection)
 
 
+class VllmModel(Section):
+    """A generator in a child process of vLLM's own environment.
+
+    `weights`: a folder of safetensors, or the name of a catalogue model that was converted.
+    `context_tokens` is per request of the `parallel` ones. device: `cpu`, `gpu0` and so on, None
+    for the card with most room, or the CPU where there is no card. gpu_memory_utilization: None for
+    what the plan gives. cache_gib: for keys and values, on a CPU.
+    """
+
+    task: Literal["generation"]
+    engine: Literal["vllm"]
+    weights: str
+    executable: str | None = None
+    context_tokens: int = Field(4096, ge=256, le=1_048_576)
+    parallel: int = Field(16, ge=1, le=4096)
+    device: str | None = Field(None, pattern=r"^(cpu|gpu\d+)$")
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
+    memory_mb: int | None = Field(None, ge=1)
+    cache_gib: int = Field(2, ge=1, le=4096)
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    quantization: str | None = None
+    extra_arguments: tuple[str, ...] = ()
+    serving: ServingSection = Field(default_factory=ServingSection)
+
+    @model_validator(mode="after")
+    def _check_arguments(self) -> "VllmModel":
+        for argument in self.extra_arguments:
+            if argument.partition("=")[0] in _OURS_TO_SAY:
+                raise PydanticCustomError(
+                    "argument",
+                    "extra_arguments: {argument} is set by Headrace; leave it out",
+                    {"argument": argument},
+                )
+        return self
+
+
 class OpenAIModel(Section):
     """A generator behind any server that speaks OpenAI's protocol at `base_url` (…/v1).
 
@@ -125,7 +168,7 @@ class PyfuncModel(Section):
 
 
 RerankModel = MaxSimModel | RemoteRerankModel
-GenerationModel = LlamaCppModel | OpenAIModel
+GenerationModel = LlamaCppModel | VllmModel | OpenAIModel
 ModelSection = Annotated[
     OnnxModel | GenerationModel | RerankModel | PyfuncModel, Field(discriminator="engine")
 ]

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from headrace import assembly
-from headrace.model_settings import LlamaCppModel, ModelSection, OnnxModel
+from headrace.model_settings import LlamaCppModel, ModelSection, OnnxModel, VllmModel
 from headrace.settings import Settings
+from headrace.vllm import vllm_device, vllm_weights_bytes
 from llm_endpoint.embedding.server import LANES
 from llm_endpoint.generation.gguf import cache_bytes_per_token
 from llm_endpoint.serving.machine import this_cpu
@@ -14,6 +15,7 @@ _MB = 1_000_000
 # Measured with the default models: what a process takes beyond weights and cache.
 _ENGINE_BYTES = 120 * _MB
 _ONNX_BYTES = 60 * _MB
+_VLLM_BYTES = 1500 * _MB
 # llm_endpoint/generation/llama_child.py keeps old prompts' states up to this size.
 _PROMPT_CACHE_BYTES = 512 << 20
 
@@ -53,7 +55,24 @@ def _need(settings: Settings, name: str, section: ModelSection) -> Need | None:
         }
         replicas = section.serving.max_replicas
         return Need(name, "model", "cpu", parts, section.threads, replicas)
+    if isinstance(section, VllmModel):
+        return _vllm_need(settings, name, section)
     return None
+
+
+def _vllm_need(settings: Settings, name: str, section: VllmModel) -> Need:
+    """Weights and cache, or what the settings say; on a card its stated share."""
+    device = vllm_device(settings, section)
+    replicas = section.serving.max_replicas
+    if section.memory_mb is not None:
+        return Need(name, "model", device, {"stated": section.memory_mb * _MB}, 0, replicas)
+    weights = vllm_weights_bytes(settings, section)
+    card = settings.devices.gpus.get(int(device[3:])) if device and device != "cpu" else None
+    if section.gpu_memory_utilization is not None and card is not None:
+        share = int(section.gpu_memory_utilization * card.memory_mb * _MB)
+        return Need(name, "model", device, {"stated": share}, 0, replicas)
+    parts = {"weights": weights, "cache": section.cache_gib << 30, "engine": _VLLM_BYTES}
+    return Need(name, "model", device, parts, 0, replicas)
 
 
 def _indexes(settings: Settings) -> list[Need]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from headrace import assembly
 from headrace.endpoint_settings import EndpointSection
-from headrace.model_settings import LlamaCppModel, OpenAIModel
+from headrace.model_settings import LlamaCppModel, OpenAIModel, VllmModel
 from headrace.settings import Settings
 from llm_endpoint.generation import TextEngine
 from llm_endpoint.serving.endpoint import Endpoint, Shadow, Share, Traffic
@@ -63,7 +63,7 @@ def build_served(settings: Settings, only: str | None = None) -> Served:
 
 def _model(settings: Settings, name: str) -> ServedModel:
     section = settings.models[name]
-    assert isinstance(section, LlamaCppModel | OpenAIModel)
+    assert isinstance(section, LlamaCppModel | OpenAIModel | VllmModel)
     serving = section.serving
     limits = ServingLimits(
         min_replicas=serving.min_replicas,

@@ -26,6 +26,8 @@ from llm_endpoint.errors import (
 _OVERFLOW = re.compile(
     r"context (?:length|size|window)|exceed_context_size|context_length_exceeded", re.IGNORECASE
 )
+# vLLM counts a prompt only up to the context, so its other number is no count of the prompt.
+_CONTEXT_TOKENS = re.compile(r"maximum context length is (\d+) tokens")
 
 
 class EngineConnection:
@@ -137,6 +139,8 @@ def decode_error(status: int, data: bytes, model: str) -> EngineError:
     ):
         counts = error.get("n_prompt_tokens"), error.get("n_ctx")
         prompt, context = (count if isinstance(count, int) else None for count in counts)
+        if context is None and (said := _CONTEXT_TOKENS.search(message)):
+            context = int(said[1])
         return ContextOverflow(model, prompt, context, status)
     return EngineRefused(model, status, message)
 

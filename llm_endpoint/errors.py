@@ -6,9 +6,12 @@ LlmEndpointError
 │   ├── WeightsMissing         not on disk yet
 │   ├── WeightsUnreadable      on disk, but the engine cannot load it
 │   ├── ChecksumMismatch       on disk or downloaded, but not the bytes we pinned
-│   └── DownloadFailed         pip could not fetch it, or fetched something else
+│   ├── DownloadFailed         pip could not fetch it, or fetched something else
+│   └── ConversionFailed       weights that could not be written in another form
 ├── ModelFolderRefused     an MLflow model outside the configured folders, or none
 ├── ExtraMissing               a package that only an extra installs is not there
+├── EngineMissing              an engine's own environment is not there
+├── EngineInstallFailed        it could not be made
 ├── ImpossiblePlan             models that do not fit on the devices there are
 ├── InvalidText                text that no tokenizer can take (lone surrogates)
 ├── InvalidTokens              token ids that the model's vocabulary does not have
@@ -46,8 +49,10 @@ class WeightsError(LlmEndpointError):
 
 
 class WeightsMissing(WeightsError):
-    def __init__(self, missing: Path, model: str | None = None) -> None:
-        fix = f"run `headrace models pull {model}`" if model else "check the path"
+    def __init__(
+        self, missing: Path, model: str | None = None, *, fix: str = "check the path"
+    ) -> None:
+        fix = f"run `headrace models pull {model}`" if model else fix
         super().__init__(f"the weights file {missing} does not exist; {fix}")
         self.missing = missing
         self.model = model
@@ -91,6 +96,12 @@ class ModelFolderRefused(LlmEndpointError):
         self.folder = folder
 
 
+class ConversionFailed(WeightsError):
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(f"{file} could not be converted; the converter's last words: {reason}")
+        self.file = file
+
+
 class ExtraMissing(LlmEndpointError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
@@ -99,6 +110,19 @@ class ExtraMissing(LlmEndpointError):
         )
         self.package = package
         self.extra = extra
+
+
+class EngineMissing(LlmEndpointError):
+    def __init__(self, engine: str, where: str) -> None:
+        super().__init__(
+            f"the engine {engine} is not installed: {where}; run `headrace models install-engine "
+            f"{engine}`, or name it with `executable`"
+        )
+
+
+class EngineInstallFailed(LlmEndpointError):
+    def __init__(self, engine: str, reason: str) -> None:
+        super().__init__(f"the engine {engine} could not be installed: {reason}")
 
 
 class ImpossiblePlan(LlmEndpointError):

@@ -1,6 +1,7 @@
 """The command line. Each command calls one function; heavy imports wait until it runs."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -233,6 +234,32 @@ def models_pull(name: str, json: Json = False) -> None:
     from headrace.cli.models import run_pull
 
     run_pull(name, json)
+
+
+@models.command("install-engine")
+def models_install_engine(
+    name: Annotated[Literal["vllm"], typer.Argument(help="Which engine.")],
+    cpu: Annotated[
+        bool | None,
+        typer.Option("--cpu/--gpu", help="The build for CPUs; if not given, as this machine is."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where, if not below the state folder.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Install an engine into an environment of its own: minutes, and gigabytes."""
+    from headrace.cli.models import run_install_engine
+
+    run_install_engine(name, cpu, folder, json)
+
+
+@models.command("convert")
+def models_convert(name: str, json: Json = False) -> None:
+    """Write a GGUF model of the catalogue as safetensors, for vLLM; its environment does it."""
+    from headrace.cli.models import run_convert
+
+    run_convert(name, json)
 
 
 @models.command("plan")

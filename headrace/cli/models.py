@@ -5,10 +5,13 @@ from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, TextColumn
 
-from headrace.cli.progress import bar
+from headrace.cli.progress import bar, working
 from headrace.settings import load_settings
-from llm_endpoint import CATALOGUE, ModelCard, find_card, pull
+from headrace.vllm import converted_folder, engines_dir, find_executable
+from llm_endpoint import CATALOGUE, ModelCard, find_card, pull, resolve
 from llm_endpoint import Progress as PullProgress
+from llm_endpoint.conversion import convert_gguf
+from llm_endpoint.engine_install import has_card, install_vllm
 
 
 def run_list(as_json: bool) -> None:
@@ -34,6 +37,31 @@ def run_pull(name: str, as_json: bool) -> None:
     """Pulls one model of the catalogue and prints where it is."""
     folder = pull_with_bar(find_card(name), load_settings().weights)
     print(json_module.dumps({"model": name, "folder": str(folder)}) if as_json else folder)
+
+
+def run_install_engine(name: str, cpu: bool | None, folder: Path | None, as_json: bool) -> None:
+    """Makes the engine's own environment and prints its executable."""
+    target = folder or engines_dir(load_settings()) / name
+    is_cpu = not has_card() if cpu is None else cpu
+    with working("") as shown:
+        executable = install_vllm(
+            target, cpu=is_cpu, on_step=lambda what: shown.update(f"{name}: {what}")
+        )
+    form = {"engine": name, "executable": str(executable), "cpu": is_cpu}
+    print(json_module.dumps(form) if as_json else executable)
+
+
+def run_convert(name: str, as_json: bool) -> None:
+    """Writes a catalogue model as safetensors and prints the folder."""
+    settings = load_settings()
+    source = resolve(name, settings.weights)
+    card = find_card(name)
+    target = converted_folder(settings, name)
+    python = find_executable(settings).with_name("python")
+    with working(f"converting {name}"):
+        convert_gguf(source.folder / card.main_file, target, python=python, name=name)
+    form = {"model": name, "folder": str(target)}
+    print(json_module.dumps(form) if as_json else target)
 
 
 def pull_with_bar(card: ModelCard, weights_dir: Path) -> Path:

@@ -1,7 +1,7 @@
 """Signs of life on standard error, on a terminal only: standard output may be somebody's JSON."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -13,6 +13,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.status import Status
 from rich.text import Text
 
 from pipelines.parts import Progress as Report
@@ -37,7 +38,7 @@ def rows_bar(what: str) -> Iterator[Report]:
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
-def working(what: str) -> AbstractContextManager[object]:
+def working(what: str) -> Status:
     """A spinner beside `what`, for work of unknown length."""
     return _console.status(what)
 

@@ -9,7 +9,12 @@ import httpx2
 import orjson
 
 from llm_endpoint.connection import EngineConnection, decode_error, decode_object
-from llm_endpoint.errors import EngineAnswerInvalid, EngineTimeout
+from llm_endpoint.errors import (
+    ContextOverflow,
+    EngineAnswerInvalid,
+    EngineError,
+    EngineTimeout,
+)
 from llm_endpoint.generation.control_tokens import defused
 from llm_endpoint.generation.joining import join_events
 from llm_endpoint.generation.protocol import (
@@ -127,8 +132,7 @@ class OpenAIGenerator:
         # vLLM adds a start token unless told not to, llama.cpp only when told.
         if self._dialect == "vllm":
             body["add_special_tokens"] = False
-        url = f"{self._connection.base_url.removesuffix('/v1')}/tokenize"
-        answer = await self._post(url, orjson.dumps(body), _TOKENIZE_TIMEOUT_S)
+        answer = await self._post(self._tokenize_url, orjson.dumps(body), _TOKENIZE_TIMEOUT_S)
         tokens = decode_object(answer, self._info.model).get("tokens")
         if not isinstance(tokens, list):
             raise EngineAnswerInvalid(self._info.model, "/tokenize sent no list of tokens")
@@ -142,6 +146,29 @@ class OpenAIGenerator:
             return await self._connection.post(url, body, timeout_s)
         except TimeoutError as exc:
             raise EngineTimeout(self._info.model, timeout_s) from exc
+        except ContextOverflow as exc:
+            raise await self._counted(exc, body) from exc
+
+    async def _counted(self, error: ContextOverflow, body: bytes) -> ContextOverflow:
+        """The error with the length of the prompt, where the engine can be asked for it."""
+        if error.prompt_tokens is not None or self._dialect != "vllm":
+            return error
+        form = orjson.loads(body)
+        wanted = {key: form[key] for key in ("model", "messages", "prompt") if key in form}
+        try:
+            answer = await self._connection.post(
+                self._tokenize_url, orjson.dumps(wanted), _TOKENIZE_TIMEOUT_S
+            )
+            count = decode_object(answer, self._info.model).get("count")
+        except (TimeoutError, EngineError):
+            return error
+        if not isinstance(count, int):
+            return error
+        return ContextOverflow(self._info.model, count, error.context_tokens, error.status)
+
+    @property
+    def _tokenize_url(self) -> str:
+        return f"{self._connection.base_url.removesuffix('/v1')}/tokenize"
 
     async def _deltas(
         self, request: GenerationRequest, deadline: float
@@ -174,7 +201,10 @@ class OpenAIGenerator:
                         client.stream("POST", url, content=body)
                     )
                     if response.status_code != 200:
-                        raise decode_error(response.status_code, await response.aread(), model)
+                        refusal = decode_error(response.status_code, await response.aread(), model)
+                        if isinstance(refusal, ContextOverflow):
+                            refusal = await self._counted(refusal, body)
+                        raise refusal
                 events = aiter(httpx2.EventSource(response))
                 while True:
                     async with asyncio.timeout_at(deadline):

@@ -166,12 +166,14 @@ def test_the_engines_words_are_in_the_message(server: FakeServer) -> None:
         ask(server)
 
 
-def test_an_overflow_in_openais_words_is_known_without_counts(server: FakeServer) -> None:
+def test_an_overflow_in_openais_words_has_the_context_alone(
+    server: FakeServer,
+) -> None:
     message = "This model's maximum context length is 4096 tokens, you requested 5000"
     server.play = lambda handler: handler.say(400, {"error": {"message": message}})
     with pytest.raises(ContextOverflow) as refusal:
         ask(server)
-    assert (refusal.value.prompt_tokens, refusal.value.context_tokens) == (None, None)
+    assert (refusal.value.prompt_tokens, refusal.value.context_tokens) == (None, 4096)
 
 
 def test_an_error_event_inside_a_stream_is_raised(server: FakeServer) -> None:
