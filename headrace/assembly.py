@@ -1,24 +1,26 @@
 """Settings in, working parts out: the only place that picks implementations."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import SecretStr
 
 from feature_store.features import FeatureReader
+from headrace.model_files import weights_of
 from headrace.model_settings import (
+    CrossEncoderModel,
+    EmbeddingModel,
     LlamaCppModel,
     MaxSimModel,
     OnnxModel,
     OpenAIModel,
     RemoteRerankModel,
+    SentenceTransformersModel,
     VllmModel,
 )
 from headrace.settings import FeaturesSection, FeatureUseSection, Settings, section_named
 from headrace.settings_file import InvalidSettings
 from headrace.vllm import build_vllm
-from llm_endpoint import ModelCard, resolve
 from llm_endpoint.embedding.encoder import Encoder
 from llm_endpoint.embedding.prefixes import Prefixes
 from llm_endpoint.embedding.protocol import Embedder, TokenEmbedder
@@ -78,18 +80,17 @@ def build_reranker(settings: Settings, model: str, embedder: Callable[[str], Emb
         tokens = embedder(section.embedder)
         assert isinstance(tokens, TokenEmbedder)
         return MaxSimReranker(tokens)
+    if isinstance(section, CrossEncoderModel):
+        from llm_endpoint.rerank.cross_encoder import CrossEncoderReranker
+
+        found = weights_of(settings, section.weights, "*.safetensors")
+        return CrossEncoderReranker(
+            found.file.parent, model=found.name, weights_sha256=found.sha256, device=section.device
+        )
     assert isinstance(section, RemoteRerankModel)
     from llm_endpoint.rerank.remote import RemoteReranker
 
     return RemoteReranker(section.base_url, section.model, api_key=_revealed(section.api_key))
-
-
-def main_file(settings: Settings, weights: str) -> tuple[Path, ModelCard]:
-    """The file that stands for a model, and the model's card. Raises WeightsMissing."""
-    source = resolve(weights, settings.weights)
-    if source.card is None:
-        raise InvalidSettings(f"{weights!r} is a folder; only catalogue models can be served yet")
-    return source.folder / source.card.main_file, source.card
 
 
 def build_chain(
@@ -169,35 +170,42 @@ def chain_name(settings: Settings, name: str | None) -> str:
 def build_encoder(settings: Settings, model: str) -> Encoder:
     """What computes the vectors of that embedding model, for one thread."""
     section = settings.models[model]
+    if isinstance(section, SentenceTransformersModel):
+        from llm_endpoint.embedding.sentence_transformers import SentenceTransformersEncoder
+
+        found = weights_of(settings, section.weights, "*.safetensors")
+        return SentenceTransformersEncoder(
+            found.file.parent, id=found.name, weights_sha256=found.sha256, device=section.device
+        )
     assert isinstance(section, OnnxModel)
     from llm_endpoint.embedding.onnx import OnnxEncoder
 
-    file, card = main_file(settings, section.weights)
+    found = weights_of(settings, section.weights, "*.onnx")
     return OnnxEncoder(
-        file,
-        file.with_name("tokenizer.json"),
-        id=card.name,
-        weights_sha256=card.weights_sha256,
+        found.file,
+        found.file.with_name("tokenizer.json"),
+        id=found.name,
+        weights_sha256=found.sha256,
         threads=_capped(settings, section.threads),
     )
 
 
 def _prefixes(settings: Settings, model: str) -> Prefixes:
     section = settings.models[model]
-    assert isinstance(section, OnnxModel)
+    assert isinstance(section, EmbeddingModel)
     return Prefixes(section.query_prefix, section.passage_prefix)
 
 
 def _llama_cpp(settings: Settings, section: LlamaCppModel) -> TextEngine:
     from llm_endpoint.generation.llama_cpp import LlamaCppGenerator
 
-    file, card = main_file(settings, section.weights)
-    log_file = settings.state_dir / "logs" / f"{card.name}.log"
+    found = weights_of(settings, section.weights, "*.gguf")
+    log_file = settings.state_dir / "logs" / f"{found.name}.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     return LlamaCppGenerator(
-        file,
-        model=card.name,
-        weights_sha256=card.weights_sha256,
+        found.file,
+        model=found.name,
+        weights_sha256=found.sha256,
         context_tokens=section.context_tokens,
         parallel=section.parallel,
         threads=_capped(settings, section.threads),

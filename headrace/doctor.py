@@ -10,16 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from feature_store.errors import FeatureStoreError
 from headrace import assembly, indexes
 from headrace.model_settings import (
-    LlamaCppModel,
     MaxSimModel,
-    OnnxModel,
+    OpenAIModel,
     PyfuncModel,
+    RemoteRerankModel,
     VllmModel,
 )
 from headrace.settings import Settings
 from headrace.settings_file import InvalidSettings
 from headrace.vllm import find_executable, vllm_weights
-from llm_endpoint import LlmEndpointError, find_card, verify
+from llm_endpoint import CATALOGUE, LlmEndpointError, find_card, resolve, verify
 from llm_endpoint.pyfunc import check_model_folder
 from pipelines.errors import PipelineError
 from rag_chain.enrichment import check_use
@@ -117,8 +117,10 @@ def _model(settings: Settings, name: str) -> str:
     if isinstance(model, VllmModel):
         engine = find_executable(settings, model)
         return f"{vllm_weights(settings, model)}, served by {engine}"
-    if not isinstance(model, OnnxModel | LlamaCppModel):
+    if isinstance(model, OpenAIModel | RemoteRerankModel):
         return f"{model.model} at {model.base_url} (not called)"
+    if all(card.name != model.weights for card in CATALOGUE):
+        return f"{resolve(model.weights, settings.weights).folder}, a folder of your own"
     folder = verify(find_card(model.weights), settings.weights)
     return f"{model.weights}: every file in {folder} has its SHA-256"
 
@@ -160,7 +162,7 @@ def _index(settings: Settings, name: str) -> str:
 
 def _weights(settings: Settings, index: str) -> str:
     model = settings.models[settings.indexes[index].embedder]
-    assert isinstance(model, OnnxModel)
+    assert isinstance(model, EmbeddingModel)
     return model.weights
 
 

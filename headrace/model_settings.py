@@ -28,7 +28,8 @@ class Section(BaseModel):
 
 
 class OnnxModel(Section):
-    """An embedder on the CPU. `weights`: a catalogue name.
+    """An embedder on the CPU. `weights`: a catalogue name, or a folder with one *.onnx and its
+    tokenizer.json.
 
     query_prefix, passage_prefix: what the model was trained to see in front of each.
     """
@@ -37,6 +38,20 @@ class OnnxModel(Section):
     engine: Literal["onnx"]
     weights: str
     threads: int = Field(2, ge=1, le=256)
+    query_prefix: str = Field("", max_length=1000)
+    passage_prefix: str = Field("", max_length=1000)
+
+
+class SentenceTransformersModel(Section):
+    """An embedder by sentence-transformers (extra [gpu]), on a card where torch sees one.
+
+    `weights`: a catalogue name, or a folder of safetensors.
+    """
+
+    task: Literal["embedding"]
+    engine: Literal["sentence-transformers"]
+    weights: str
+    device: Literal["cpu", "cuda"] | None = None
     query_prefix: str = Field("", max_length=1000)
     passage_prefix: str = Field("", max_length=1000)
 
@@ -68,7 +83,10 @@ class ServingSection(Section):
 
 
 class LlamaCppModel(Section):
-    """A generator in a child process. `context_tokens` is per request of the `parallel` ones."""
+    """A generator in a child process. `context_tokens` is per request of the `parallel` ones.
+
+    `weights`: a catalogue name, or a folder with one *.gguf.
+    """
 
     task: Literal["generation"]
     engine: Literal["llama.cpp"]
@@ -139,6 +157,15 @@ class MaxSimModel(Section):
     embedder: str
 
 
+class CrossEncoderModel(Section):
+    """A reranker that reads question and text together (extra [gpu]); `weights`: a folder."""
+
+    task: Literal["rerank"]
+    engine: Literal["cross-encoder"]
+    weights: str
+    device: Literal["cpu", "cuda"] | None = None
+
+
 class RemoteRerankModel(Section):
     """A reranker behind `base_url`/rerank, in the shape of Jina, Cohere and vLLM."""
 
@@ -167,10 +194,11 @@ class PyfuncModel(Section):
     start_timeout_s: float = Field(300.0, gt=0, le=86_400)
 
 
-RerankModel = MaxSimModel | RemoteRerankModel
+EmbeddingModel = OnnxModel | SentenceTransformersModel
+RerankModel = MaxSimModel | CrossEncoderModel | RemoteRerankModel
 GenerationModel = LlamaCppModel | VllmModel | OpenAIModel
 ModelSection = Annotated[
-    OnnxModel | GenerationModel | RerankModel | PyfuncModel, Field(discriminator="engine")
+    EmbeddingModel | GenerationModel | RerankModel | PyfuncModel, Field(discriminator="engine")
 ]
 
 

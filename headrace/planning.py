@@ -2,8 +2,14 @@
 
 from collections.abc import Mapping
 
-from headrace import assembly
-from headrace.model_settings import LlamaCppModel, ModelSection, OnnxModel, VllmModel
+from headrace.model_files import weights_of
+from headrace.model_settings import (
+    LlamaCppModel,
+    ModelSection,
+    OnnxModel,
+    SentenceTransformersModel,
+    VllmModel,
+)
 from headrace.settings import Settings
 from headrace.vllm import vllm_device, vllm_weights_bytes
 from llm_endpoint.embedding.server import LANES
@@ -15,6 +21,7 @@ _MB = 1_000_000
 # Measured with the default models: what a process takes beyond weights and cache.
 _ENGINE_BYTES = 120 * _MB
 _ONNX_BYTES = 60 * _MB
+_TORCH_BYTES = 400 * _MB
 _VLLM_BYTES = 1500 * _MB
 # llm_endpoint/generation/llama_child.py keeps old prompts' states up to this size.
 _PROMPT_CACHE_BYTES = 512 << 20
@@ -41,11 +48,16 @@ def _devices(settings: Settings) -> list[Device]:
 def _need(settings: Settings, name: str, section: ModelSection) -> Need | None:
     """None for a model that runs elsewhere, or inside another."""
     if isinstance(section, OnnxModel):
-        file, _ = assembly.main_file(settings, section.weights)
+        file = weights_of(settings, section.weights, "*.onnx").file
         parts = {"weights": LANES * file.stat().st_size, "engine": LANES * _ONNX_BYTES}
         return Need(name, "model", "cpu", parts, section.threads)
+    if isinstance(section, SentenceTransformersModel):
+        size = LANES * weights_of(settings, section.weights, "*.safetensors").file.stat().st_size
+        is_on_card = section.device == "cuda" or (section.device is None and settings.devices.gpus)
+        device = None if is_on_card else "cpu"
+        return Need(name, "model", device, {"weights": size, "engine": LANES * _TORCH_BYTES})
     if isinstance(section, LlamaCppModel):
-        file, _ = assembly.main_file(settings, section.weights)
+        file = weights_of(settings, section.weights, "*.gguf").file
         tokens = section.context_tokens * section.parallel
         parts = {
             "weights": file.stat().st_size,

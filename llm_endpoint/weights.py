@@ -52,7 +52,7 @@ def verify(card: ModelCard, weights_dir: Path) -> Path:
         path = folder / file.target
         if not path.is_file():
             raise WeightsMissing(path, card.name)
-        actual = _sha256(path)
+        actual = sha256_of(path)
         if actual != file.sha256:
             raise ChecksumMismatch(str(path), file.sha256, actual)
     _write_marker(card, folder)
@@ -117,10 +117,11 @@ def _is_intact(folder: Path, file: WeightsFile) -> bool:
     path = folder / file.target
     if not path.is_file() or path.stat().st_size != file.size_bytes:
         return False
-    return _sha256(path) == file.sha256
+    return sha256_of(path) == file.sha256
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
