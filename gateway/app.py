@@ -16,8 +16,11 @@ from gateway.disconnect import unless_gone
 from gateway.in_flight import InFlightLimit
 from gateway.models import ModelControl, NoModels
 from gateway.models import router as models_router
+from gateway.openai import batches, files
 from gateway.openai import routes as openai
+from gateway.openai.batch_runner import BatchRunner
 from gateway.openai.models import ServedModels
+from gateway.traffic import Traffic
 from gateway.wire import (
     FeatureForm,
     HitForm,
@@ -61,6 +64,7 @@ class Backend:
     index: what an index is at, by name; called off the event loop. writers: by name, the indexes
     that follow no table. models: what /v1 serves.
     control: what runs. scorers: MLflow models by name, the first of them at /invocations.
+    batches: what runs those of /v1/batches; None: there are none. traffic: counts requests.
     """
 
     chains: Mapping[str, Chain]
@@ -72,6 +76,8 @@ class Backend:
     models: ServedModels = field(default_factory=ServedModels)
     control: ModelControl = field(default_factory=NoModels)
     scorers: Mapping[str, PyfuncScorer] = field(default_factory=dict)
+    batches: BatchRunner | None = None
+    traffic: Traffic = field(default_factory=Traffic)
 
     def chain(self, name: str | None) -> Chain:
         """The chain of that name, the first one for None. Raises UnknownChain."""
@@ -92,12 +98,13 @@ def create_app(
     *,
     max_body_bytes: int,
     max_in_flight: int,
+    max_upload_bytes: int = 0,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
     """The application.
 
-    A body over `max_body_bytes` is refused with 413, a POST beside `max_in_flight` others that
-    are not done with 429.
+    A body over `max_body_bytes`, or a file over `max_upload_bytes`, is refused with 413, a POST
+    beside `max_in_flight` others that are not done with 429.
     """
     app = FastAPI(
         title="Headrace",
@@ -110,9 +117,14 @@ def create_app(
     app.include_router(openai.router)
     app.include_router(models_router)
     app.include_router(pyfunc.router)
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    uploads = {}
+    if backend.batches is not None:
+        app.include_router(files.router)
+        app.include_router(batches.router)
+        uploads[files.PATH] = max_upload_bytes
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes, uploads=uploads)
     # Added last, so it stands in front: what is refused is not read either.
-    app.add_middleware(InFlightLimit, most=max_in_flight)
+    app.add_middleware(InFlightLimit, most=max_in_flight, traffic=backend.traffic)
     errors.install(app)
     return app
 

@@ -16,7 +16,17 @@ from starlette.exceptions import HTTPException
 
 from feature_store.errors import FeatureStoreError
 from gateway.disconnect import ClientGone
-from gateway.openai.errors import InvalidRequest, ModelNotFound
+from gateway.openai.errors import (
+    BatchEnded,
+    BatchUnknown,
+    FileInUse,
+    FileUnknown,
+    InvalidRequest,
+    ModelNotFound,
+    StorageFailed,
+    TooManyBatches,
+    UploadTooLarge,
+)
 from llm_endpoint import LlmEndpointError
 from llm_endpoint.errors import (
     CircuitOpen,
@@ -100,6 +110,13 @@ _TABLE = (
     _Row(UnknownScorer, 404, "model_not_found"),
     _Row(ModelNotFound, 404, "model_not_found"),
     _Row(InvalidRequest, 400, "invalid_value"),
+    _Row(FileUnknown, 404, "file_not_found"),
+    _Row(FileInUse, 409, "file_in_use"),
+    _Row(BatchUnknown, 404, "batch_not_found"),
+    _Row(BatchEnded, 409, "batch_ended"),
+    _Row(TooManyBatches, 429, "too_many_batches"),
+    _Row(UploadTooLarge, 413, "body_too_large"),
+    _Row(StorageFailed, 507, "storage_failed", "the file was not kept: the server's disk is full"),
     _Row(IndexFollowsTable, 409, "index_follows_table"),
     _Row(InvalidDocument, 400, "invalid_document"),
     _Row(InvalidDelta, 400, "invalid_document"),

@@ -4,6 +4,7 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import envelope
+from gateway.traffic import Traffic
 
 _RETRY_AFTER_S = 1
 
@@ -14,21 +15,22 @@ class InFlightLimit:
     A stream is in flight until its last event. GETs (health, documents) are never refused.
     """
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, traffic: Traffic) -> None:
+        """traffic: where they are counted."""
         self._app = app
         self._most = most
-        self._in_flight = 0
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self._app(scope, receive, send)
-        if self._in_flight >= self._most:
+        if self._traffic.in_flight >= self._most:
             return await self._refuse(send)
-        self._in_flight += 1
+        self._traffic.enter()
         try:
             await self._app(scope, receive, send)
         finally:
-            self._in_flight -= 1
+            self._traffic.leave()
 
     async def _refuse(self, send: Send) -> None:
         message = f"{self._most} requests are in flight, which is the limit; try again soon"

@@ -15,7 +15,9 @@ from gateway import Backend, IndexForm, create_app
 from gateway.openai.models import ServedModels
 from gateway.openai.rag import PREFIX as RAG_PREFIX
 from gateway.openai.rag import RagModel
+from gateway.traffic import Traffic
 from headrace import assembly, indexes
+from headrace.batches import build_batches
 from headrace.direct import ServedDirectIndex, open_direct
 from headrace.follower import FollowedIndex
 from headrace.index_form import index_form
@@ -139,13 +141,16 @@ def build_app(settings: Settings) -> FastAPI:
         parts.start()
         keeping = asyncio.create_task(_keep_up(parts.served))
         try:
-            yield
+            async with batches:
+                yield
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
             await parts.stop()
 
     chains = {name: _chain(settings, parts, name) for name in settings.chains}
+    models, traffic = _served_models(settings, parts, chains), Traffic()
+    batches = build_batches(settings, models, traffic)
     backend = Backend(
         chains=chains,
         retrievers=parts.retrievers,
@@ -153,14 +158,17 @@ def build_app(settings: Settings) -> FastAPI:
         index=parts.index,
         problems=parts.problems,
         writers=parts.direct,
-        models=_served_models(settings, parts, chains),
+        models=models,
         control=ServerModels(settings, parts.served, parts.embedders),
         scorers=parts.scorers,
+        batches=batches,
+        traffic=traffic,
     )
     return create_app(
         backend,
         max_body_bytes=settings.gateway.max_body_bytes,
         max_in_flight=settings.gateway.max_in_flight,
+        max_upload_bytes=settings.gateway.max_upload_bytes,
         lifespan=lifespan,
     )
 

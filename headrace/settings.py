@@ -93,12 +93,15 @@ class GatewaySection(Section):
     """Where HTTP is served. Only loopback: there are no keys yet.
 
     max_in_flight: requests that may be under way at once; one more gets a 429. timeout_s: of one
-    request to a model.
+    request to a model. max_upload_bytes: of one file for /v1/batches, which ask
+    `batch_concurrency` requests at once.
     """
 
     host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     port: int = Field(8080, ge=1, le=65535)
     max_body_bytes: int = Field(4_194_304, ge=1024, le=16_777_216)
+    max_upload_bytes: int = Field(104_857_600, ge=1024)
+    batch_concurrency: int = Field(4, ge=1, le=1024)
     max_in_flight: int = Field(64, ge=1, le=10_000)
     timeout_s: float = Field(300.0, gt=0, le=86_400)
 

@@ -61,7 +61,7 @@ async def rerank(request: Request) -> Response:
 
 
 async def _respond(request: Request, path: str) -> Response:
-    body = await _body(request)
+    body = await json_body(request)
     begun = _begun(OPERATIONS[path](_models(request), body))
     reply, first = await unless_gone(request, begun)
     if isinstance(reply, bytes):
@@ -102,7 +102,8 @@ def _line(event: bytes, reply: Streamed) -> bytes:
     return b"event: " + str(form["type"]).encode() + b"\ndata: " + event + b"\n\n"
 
 
-async def _body(request: Request) -> dict[str, object]:
+async def json_body(request: Request) -> dict[str, object]:
+    """The body's JSON object. Raises InvalidRequest."""
     raw = await request.body()
     try:
         body = orjson.loads(raw)
