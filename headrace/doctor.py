@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from feature_store.errors import FeatureStoreError
 from headrace import assembly, indexes
 from headrace.model_settings import (
+    EmbeddingModel,
     MaxSimModel,
     OpenAIModel,
     PyfuncModel,
