@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace import assembly
-from headrace.model_settings import LlamaCppModel
+from headrace.model_settings import LlamaCppModel, VllmModel
 from headrace.settings import Settings, section_named
 from headrace.settings_file import InvalidSettings
 from llm_endpoint.generation import LocalEngine, TextEngine
@@ -164,6 +164,6 @@ def _engine(settings: Settings, options: BatchOptions, model: str) -> TextEngine
 def _concurrency(settings: Settings, model: str, options: BatchOptions) -> int:
     """As many rows at once as the engine answers at once: more would wait inside it."""
     section = settings.models.get(model)
-    if options.server is None and isinstance(section, LlamaCppModel):
+    if options.server is None and isinstance(section, LlamaCppModel | VllmModel):
         return section.parallel
     return _REMOTE_CONCURRENCY

@@ -1,5 +1,6 @@
 """The lines of a batch: requests in, answers out."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,10 @@ class Journal:
         self.custom_ids.add(custom_id)
 
     def close(self) -> None:
-        self._file.close()
+        """What was appended is on the disk when this returns."""
+        with self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def _read(self) -> int:
         """Where the last whole line ends."""

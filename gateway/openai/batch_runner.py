@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,8 +154,7 @@ class BatchRunner:
                 await asyncio.to_thread(_leave_out, file, output, errors, ends_as)
             self._count(batch.id, output, errors)
         finally:
-            output.close()
-            errors.close()
+            await asyncio.to_thread(_close, output, errors)
         self._set(
             batch.id,
             ends_as=ends_as,
@@ -235,6 +234,11 @@ class BatchRunner:
 
 def _journals(folder: Path) -> tuple[Journal, Journal]:
     return Journal(folder / "output.jsonl"), Journal(folder / "errors.jsonl")
+
+
+def _close(output: Journal, errors: Journal) -> None:
+    with closing(errors), closing(output):
+        pass
 
 
 def _leave_out(file: Path, output: Journal, errors: Journal, ends_as: Status) -> None:

@@ -89,7 +89,7 @@ class FileStore:
         with self.draft() as draft:
             draft.content.close()
             (draft.folder / "content").unlink()
-            os.link(content, draft.folder / "content")
+            _link(content, draft.folder / "content")
             self._publish(draft.folder, info)
 
     def info(self, file_id: str) -> FileInfo:
@@ -130,6 +130,15 @@ class FileStore:
         if not _ID.fullmatch(file_id):
             raise FileUnknown(file_id)
         return self._folder / file_id
+
+
+def _link(content: Path, to: Path) -> None:
+    try:
+        os.link(content, to)
+    except OSError:  # a file system without links
+        shutil.copyfile(content, to)
+        with to.open("rb") as copied:
+            os.fsync(copied.fileno())
 
 
 def new_file_id() -> str:

@@ -163,6 +163,15 @@ def test_a_file_goes_up_is_listed_comes_down_the_same_and_is_deleted(world):
     assert [path.name for path in (world.folder / "files").iterdir()] == [second.id]
 
 
+def test_an_upload_that_was_killed_is_cleared_at_the_next_start(world):
+    draft = world.folder / "files" / ".draft-0"
+    draft.mkdir(parents=True)
+    (draft / "content").write_bytes(b"half")
+    with world.server() as client:
+        assert list(client.files.list()) == []
+    assert not draft.exists()
+
+
 def test_what_is_no_file_for_a_batch_is_refused_and_leaves_nothing_behind(world):
     with world.server() as client:
         with pytest.raises(openai.BadRequestError, match="'batch' only") as other:
