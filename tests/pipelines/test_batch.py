@@ -157,6 +157,30 @@ def test_parquet_is_answered_and_refused_once_its_files_are_others(tmp_path):
         rows.check_same()
 
 
+def test_columns_of_folder_names_and_columns_that_files_lack_are_read(tmp_path):
+    table = tmp_path / "t"
+    first = pa.table({"id": [1, 2], "word": ["x", "y"], "part": ["p", "q"]})
+    write_deltalake(str(table), first, partition_by=["part"])
+    later = pa.table({"id": [3], "word": ["z"], "part": ["p"], "new": [0.5]})
+    write_deltalake(str(table), later, mode="append", schema_mode="merge")
+    rows = open_rows(str(table), key="id", columns=["part", "new"])
+    found = [tuple(row.values()) for batch in rows.batches() for row in batch]
+    assert sorted(found) == [(1, "p", None), (2, "q", None), (3, "p", 0.5)]
+    by_folder = open_rows(str(table), key="part", columns=["part"])
+    with pytest.raises(BadKeys, match="key 'p' stands more than once"):
+        by_folder.check_keys()
+
+
+def test_a_large_row_group_is_not_read_whole(tmp_path):
+    words = (f"{number:07}" * 150 for number in range(100_000))
+    write(tmp_path / "t", list(range(100_000)), list(words))
+    rows = open_rows(str(tmp_path / "t"), key="id", columns=["word"])
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in rows._batches(["id", "word"])]
+    assert len(held) > 700
+    assert max(held) < 20_000_000  # of 105 MB
+
+
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
