@@ -7,6 +7,7 @@ LlmEndpointError
 │   ├── WeightsUnreadable      on disk, but the engine cannot load it
 │   ├── ChecksumMismatch       on disk or downloaded, but not the bytes we pinned
 │   ├── DownloadFailed         pip could not fetch it, or fetched something else
+│   ├── HubUnreachable         a hub did not give the files of a model
 │   └── ConversionFailed       weights that could not be written in another form
 ├── ModelFolderRefused     an MLflow model outside the configured folders, or none
 ├── ExtraMissing               a package that only an extra installs is not there
@@ -94,6 +95,15 @@ class ModelFolderRefused(LlmEndpointError):
             "list the folder that yours are in under `pyfunc_folders`"
         )
         self.folder = folder
+
+
+class HubUnreachable(WeightsError):
+    def __init__(self, model: str, repository: str, reason: str) -> None:
+        super().__init__(
+            f"{repository} could not be pulled from a hub: {reason}; where none is reachable, "
+            f"bring its files yourself and name their folder as the model's `weights`"
+        )
+        self.model = model
 
 
 class ConversionFailed(WeightsError):

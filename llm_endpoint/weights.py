@@ -66,16 +66,19 @@ def resolve(name_or_folder: str, weights_dir: Path) -> ModelSource:
     WeightsMissing, ChecksumMismatch.
     """
     if all(card.name != name_or_folder for card in CATALOGUE):
-        return _local(name_or_folder)
+        return _local(name_or_folder, weights_dir)
     card = find_card(name_or_folder)
     folder = weights_dir / card.name
     return ModelSource(folder if _is_verified(card, folder) else verify(card, weights_dir), card)
 
 
-def _local(name_or_folder: str) -> ModelSource:
+def _local(name_or_folder: str, weights_dir: Path) -> ModelSource:
+    """A folder of the operator's own, or what was pulled from a hub under that name."""
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return ModelSource(folder, None)
+    if len(folder.parts) == 1 and (weights_dir / folder).is_dir():
+        return ModelSource(weights_dir / folder, None)
     if len(folder.parts) > 1:
         raise WeightsMissing(folder)
     raise UnknownModel(name_or_folder, tuple(card.name for card in CATALOGUE))

@@ -222,7 +222,7 @@ def index_retry(
 
 @models.command("list")
 def models_list(json: Json = False) -> None:
-    """List the catalogue: task, engine, licence, size."""
+    """List the catalogue: task, engine, licence, precision, size, context, source."""
     from headrace.cli.models import run_list
 
     run_list(json)
@@ -230,7 +230,7 @@ def models_list(json: Json = False) -> None:
 
 @models.command("pull")
 def models_pull(name: str, json: Json = False) -> None:
-    """Download a model's weights and check their SHA-256."""
+    """Download a model's weights and check or note their SHA-256."""
     from headrace.cli.models import run_pull
 
     run_pull(name, json)

@@ -12,30 +12,42 @@ from llm_endpoint import CATALOGUE, ModelCard, find_card, pull, resolve
 from llm_endpoint import Progress as PullProgress
 from llm_endpoint.conversion import convert_gguf
 from llm_endpoint.engine_install import has_card, install_vllm
+from llm_endpoint.hub import HUB_MODELS, HubCard, find_hub_card, pull_from_hub
 
 
 def run_list(as_json: bool) -> None:
     """Prints one line a model, or a JSON array."""
-    cards = [
+    cards: list[ModelCard | HubCard] = [*CATALOGUE, *HUB_MODELS]
+    forms = [
         {
             "name": card.name,
             "task": card.task,
             "engine": card.engine,
             "licence": card.licence,
+            "precision": card.precision,
             "size_bytes": card.size_bytes,
+            "max_tokens": card.max_tokens,
+            "source": "wheel" if isinstance(card, ModelCard) else f"hub {card.repository}",
+            "is_checked": isinstance(card, ModelCard),
         }
-        for card in CATALOGUE
+        for card in cards
     ]
     if as_json:
-        print(json_module.dumps(cards))
+        print(json_module.dumps(forms))
         return
-    for card in cards:
-        print("{name:30} {task:12} {engine:22} {licence:12} {size_bytes:>12,}".format(**card))
+    for form in forms:
+        print("{name:30} {task:10} {engine:21} {licence:11} {precision:9} "
+              "{size_bytes:>14,} {max_tokens:>7,}  {source}".format(**form))  # fmt: skip
 
 
 def run_pull(name: str, as_json: bool) -> None:
     """Pulls one model of the catalogue and prints where it is."""
-    folder = pull_with_bar(find_card(name), load_settings().weights)
+    weights = load_settings().weights
+    if (card := find_hub_card(name)) is not None:
+        with working(f"pulling {card.repository}"):
+            folder = pull_from_hub(card, weights)
+    else:
+        folder = pull_with_bar(find_card(name), weights)
     print(json_module.dumps({"model": name, "folder": str(folder)}) if as_json else folder)
 
 
