@@ -64,6 +64,7 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/headrace demo
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/filters.py
 	$(BIN)/python benchmarks/fulltext.py
 	$(BIN)/python benchmarks/hybrid.py

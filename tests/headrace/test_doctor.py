@@ -40,14 +40,16 @@ def test_every_broken_part_is_named_and_the_others_are_still_checked(examine, sy
         code, findings = examine(
             HEADRACE_GATEWAY__PORT=str(taken.getsockname()[1]),
             HEADRACE_MODELS__SMOLLM2__WEIGHTS="smollm3",
+            HEADRACE_MODELS__OURS='{"task": "pyfunc", "engine": "pyfunc", "path": "feature_store"}',
             HEADRACE_GPUS='{"9": {"memory_mb": 100}}',
             HEADRACE_CHAINS__DOCS__FEATURES__PROMPT_FEATURES='["mood"]',
         )
     assert code == 1
     wrong = {check: f["detail"] for check, f in findings.items() if not f["is_fine"]}
-    assert set(wrong) == {"model smollm2", "gpu 9", "table of docs", "index docs", "features",
-                          "port"}  # fmt: skip
+    assert set(wrong) == {"model smollm2", "model ours", "gpu 9", "table of docs", "index docs",
+                          "features", "port"}  # fmt: skip
     assert "'smollm3'" in wrong["model smollm2"]
+    assert "not below any of `pyfunc_folders` (none)" in wrong["model ours"]
     assert "gpu 9 was asked for" in wrong["gpu 9"]
     assert "no Delta table at" in wrong["table of docs"]
     assert "sha256" in wrong["index docs"]
