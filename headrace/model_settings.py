@@ -56,6 +56,13 @@ class SentenceTransformersModel(Section):
     passage_prefix: str = Field("", max_length=1000)
 
 
+class BreakerSection(Section):
+    """Failures in a row after which a model is left alone, and for how long at a time."""
+
+    failures: int = Field(5, ge=1, le=1_000_000)
+    open_s: float = Field(2.0, gt=0, le=3600)
+
+
 class ServingSection(Section):
     """How many copies of a model run, and for how long without work.
 
@@ -70,6 +77,7 @@ class ServingSection(Section):
     queue_timeout_s: float = Field(60.0, gt=0)
     scale_after_s: float = Field(1.0, ge=0)
     drain_s: float = Field(30.0, ge=0)
+    breaker: BreakerSection = Field(default_factory=BreakerSection)
 
     @model_validator(mode="after")
     def _check_replicas(self) -> "ServingSection":

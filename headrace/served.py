@@ -8,6 +8,7 @@ from headrace.endpoint_settings import EndpointSection
 from headrace.model_settings import LlamaCppModel, OpenAIModel, VllmModel
 from headrace.settings import Settings
 from llm_endpoint.generation import TextEngine
+from llm_endpoint.serving.breaker import BreakerLimits
 from llm_endpoint.serving.endpoint import Endpoint, Shadow, Share, Traffic
 from llm_endpoint.serving.limits import ServingLimits
 from llm_endpoint.serving.provision import Provision
@@ -74,6 +75,7 @@ def _model(settings: Settings, name: str) -> ServedModel:
         queue_timeout_s=serving.queue_timeout_s,
         scale_after_s=serving.scale_after_s,
         drain_s=serving.drain_s,
+        breaker=BreakerLimits(serving.breaker.failures, serving.breaker.open_s),
     )
     return ServedModel(name, lambda: assembly.build_generator(settings, name), limits)
 

@@ -50,7 +50,9 @@ class EngineConnection:
             with self.translated_errors():
                 response = await self.client().post(url, content=body)
         if response.status_code != 200:
-            raise decode_error(response.status_code, response.content, self._model)
+            raise decode_error(
+                response.status_code, response.content, self._model, response.headers
+            )
         return response.content
 
     def client(self) -> httpx2.AsyncClient:
@@ -121,7 +123,9 @@ def decode_object(data: bytes | str, model: str) -> Mapping[str, object]:
     return value
 
 
-def decode_error(status: int, data: bytes, model: str) -> EngineError:
+def decode_error(
+    status: int, data: bytes, model: str, headers: Mapping[str, str] | None = None
+) -> EngineError:
     """The error of our tree for an answer that is not 2xx."""
     try:
         error = object_field(decode_object(data, model), "error")
@@ -129,7 +133,9 @@ def decode_error(status: int, data: bytes, model: str) -> EngineError:
         error = {}
     message = str(error.get("message") or data[:300].decode("utf-8", "replace") or "no message")
     if status == 429:
-        return EngineBusy(model)
+        after = (headers or {}).get("retry-after", "")
+        # It may also be a date; then it is the clients' own patience that counts.
+        return EngineBusy(model, retry_after_s=float(after) if after.isdecimal() else 1.0)
     if status == 503:
         return EngineUnavailable(f"{model} is not ready: {message}; try again in a moment")
     if status >= 500:

@@ -36,7 +36,7 @@ class Answer:
     id: `ans_` and 32 hex digits, new for every answer. chain: the name of the chain that made it.
     timings_s: seconds per stage (embed, search, rerank, features, prompt, generate). features:
     what is known about the user and the documents in the prompt, with age; a stale one changed
-    nothing.
+    nothing. finish_reason: as in Completion.
     lag: how far the table was ahead of the index when the answer was made, None where nobody
     measured it.
     """
@@ -52,3 +52,4 @@ class Answer:
     timings_s: Mapping[str, float]
     features: tuple[Feature, ...] = ()
     lag: Lag | None = None
+    finish_reason: str = "stop"

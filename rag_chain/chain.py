@@ -92,8 +92,10 @@ class Chain:
         if not prepared.kept:
             return self._unknown(prepared)
         started = time.perf_counter()
-        completion = await self._generator.generate(self._request(prepared))
-        return self._answer(completion.text, prepared, completion.usage, started)
+        completion = await self._generator.generate(self._request(question, prepared))
+        return self._answer(
+            completion.text, prepared, completion.usage, started, completion.finish_reason
+        )
 
     async def stream(self, question: Question) -> AsyncGenerator[str | Answer, None]:
         """Pieces of the model's text as they are written, then the Answer, citations checked.
@@ -108,14 +110,15 @@ class Chain:
             return
         started = time.perf_counter()
         pieces: list[str] = []
-        usage = TokenUsage(0, 0)
-        async with contextlib.aclosing(self._generator.stream(self._request(prepared))) as deltas:
+        usage, reason = TokenUsage(0, 0), "stop"
+        request = self._request(question, prepared)
+        async with contextlib.aclosing(self._generator.stream(request)) as deltas:
             async for delta in deltas:
-                usage = delta.usage or usage
+                usage, reason = delta.usage or usage, delta.finish_reason or reason
                 if delta.text:
                     pieces.append(delta.text)
                     yield delta.text
-        yield self._answer("".join(pieces), prepared, usage, started)
+        yield self._answer("".join(pieces), prepared, usage, started, reason)
 
     async def prepare(self, question: Question) -> Prepared:
         """Everything before generation: retrieved passages and the prompt made of them."""
@@ -207,16 +210,27 @@ class Chain:
             )
         check_user(user)
 
-    def _request(self, prepared: Prepared) -> GenerationRequest:
+    def _request(self, question: Question, prepared: Prepared) -> GenerationRequest:
+        most = self._limits.answer_tokens
         return GenerationRequest(
-            prepared.messages, max_tokens=self._limits.answer_tokens, stop=(PARAGRAPH,)
+            prepared.messages,
+            max_tokens=most
+            if question.answer_tokens is None
+            else min(most, question.answer_tokens),
+            temperature=question.temperature,
+            stop=(PARAGRAPH,),
         )
 
     def _unknown(self, prepared: Prepared) -> Answer:
-        return self._answer(DONT_KNOW, prepared, TokenUsage(0, 0), None)
+        return self._answer(DONT_KNOW, prepared, TokenUsage(0, 0), None, "stop")
 
     def _answer(
-        self, text: str, prepared: Prepared, usage: TokenUsage, started: float | None
+        self,
+        text: str,
+        prepared: Prepared,
+        usage: TokenUsage,
+        started: float | None,
+        finish_reason: str,
     ) -> Answer:
         cited, citations = cite(text, prepared.kept) if prepared.kept else (text, ())
         timings = dict(prepared.timings_s)
@@ -234,6 +248,7 @@ class Chain:
             timings_s=timings,
             features=prepared.features,
             lag=self._lag(),
+            finish_reason=finish_reason,
         )
 
 

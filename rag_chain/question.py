@@ -15,7 +15,8 @@ class Question:
     """A text, what its asker may see, and what is to be found for it.
 
     k: passages for the prompt, None for the chain's own number. where: only passages that
-    satisfy it. user: a key of the user view; None asks as nobody in particular.
+    satisfy it. user: a key of the user view; None asks as nobody in particular. answer_tokens: at
+    most so many, None for the chain's own number, which is never exceeded.
     """
 
     text: str
@@ -23,6 +24,8 @@ class Question:
     k: int | None = None
     where: Filter | None = None
     user: str | None = None
+    answer_tokens: int | None = None
+    temperature: float = 0.0
 
 
 def check_question(text: str) -> None:

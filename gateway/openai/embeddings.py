@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from gateway.openai.errors import InvalidRequest, Unsupported
-from gateway.openai.forms import EncodingFormat, Form, read
+from gateway.openai.forms import EncodingFormat, Form, read, refuse_unknown
 from gateway.openai.models import ServedModels
+from llm_endpoint.embedding.protocol import Purpose
 
 MAX_INPUTS = 2048
 _Input = TypeVar("_Input", str, list[int])
@@ -21,13 +22,14 @@ class EmbeddingForm(Form):
     input: str | list[str] | list[int] | list[list[int]]
     encoding_format: EncodingFormat = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
-    user: str | None = None
+    input_type: Purpose = "passage"
 
 
 async def embeddings(models: ServedModels, body: Mapping[str, object]) -> bytes:
     """The answer. Raises InvalidRequest, ModelNotFound, and the errors of `TextEmbeddings`."""
     form = read(EmbeddingForm, body)
     embedder = models.embedder(form.model)
+    refuse_unknown(form)
     dim = embedder.info.dim
     if form.dimensions not in (None, dim):
         raise Unsupported(
@@ -35,7 +37,7 @@ async def embeddings(models: ServedModels, body: Mapping[str, object]) -> bytes:
             f"is {form.dimensions}; {form.model} makes vectors of {dim} dimensions only",
         )
     inputs = _inputs(form.input)
-    made = await embedder.embed(inputs, timeout_s=models.timeout_s)
+    made = await embedder.embed(inputs, purpose=form.input_type, timeout_s=models.timeout_s)
     rows = _base64(made.vectors) if form.encoding_format == "base64" else made.vectors
     data = [
         {"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)

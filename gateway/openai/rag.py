@@ -1,6 +1,7 @@
 """A chain as a chat model: `rag/<chain>` answers the last message from an index, with sources."""
 
 import time
+import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
@@ -26,7 +27,10 @@ _UNSUPPORTED = {
     "logprobs": "a chain has none",
     "logit_bias": "a chain has none",
     "stop": "a chain ends by itself",
+    "seed": "a chain takes none",
 }
+# What has no effect may be said: some clients always send it.
+_NEUTRAL = {"top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
 
 
 class RagOptions(BaseModel):
@@ -40,8 +44,11 @@ class RagOptions(BaseModel):
 
 
 class RagModel:
-    """An OpenAIEngine over a chain. Earlier messages and sampling fields are not used: the chain's
-    own settings hold, so the same question has the same answer as over /query."""
+    """An OpenAIEngine over a chain.
+
+    The last message is the question; earlier ones are not read. max_tokens lowers the chain's own
+    bound; without a temperature the answer is the one that /query gives.
+    """
 
     def __init__(self, chain: Chain, name: str, access: Access, *, context_tokens: int) -> None:
         self._chain, self._access = chain, access
@@ -62,21 +69,37 @@ class RagModel:
         if route != "chat/completions":
             raise Unsupported("model", f"{self._info.model} answers chat/completions only")
         question = self._question(body)
-        head = {"id": "", "object": "chat.completion.chunk", "created": int(time.time()),
-                "model": self._info.model}  # fmt: skip
+        head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion.chunk",
+            "created": int(time.time()), "model": self._info.model,
+        }  # fmt: skip
         async with aclosing(self._chain.stream(question)) as pieces:
             async for piece in pieces:
                 yield orjson.dumps(head | _event(piece))
 
     def _question(self, body: Mapping[str, object]) -> Question:
         refuse(body, _UNSUPPORTED)
+        for field, neutral in _NEUTRAL.items():
+            if body.get(field, neutral) != neutral:
+                raise Unsupported(field, f"is {body[field]}; a chain leaves it at {neutral}")
         given = body.get(EXTRA) or {}
         if not isinstance(given, dict):
             raise InvalidRequest(EXTRA, f"must be an object, got {given!r}")
         options = read(RagOptions, given)
         columns = self._chain.retriever.index.metadata_columns
         where = None if options.filter is None else parse_filter(options.filter, columns)
-        return Question(_asked(body["messages"]), self._access, options.k, where, options.user)
+        most, temperature = body.get("max_tokens"), body.get("temperature", 0.0)
+        assert isinstance(most, int | None)
+        assert isinstance(temperature, int | float)
+        return Question(
+            _asked(body["messages"]),
+            self._access,
+            options.k,
+            where,
+            options.user,
+            answer_tokens=most,
+            temperature=temperature,
+        )
 
 
 def _asked(messages: object) -> str:
@@ -100,8 +123,7 @@ def _event(piece: str | Answer) -> dict[str, object]:
     usage = piece.usage
     total = usage.prompt_tokens + usage.completion_tokens
     return {
-        **_choice({}, "stop"),
-        "id": piece.id,
+        **_choice({}, piece.finish_reason),
         EXTRA: QueryResponse.of(piece).model_dump(mode="json"),
         "usage": {
             "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,

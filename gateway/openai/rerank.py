@@ -1,5 +1,7 @@
 """/v1/rerank and /rerank, in the shape that Jina, Cohere and vLLM share."""
 
+import asyncio
+import uuid
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -8,8 +10,9 @@ import orjson
 from pydantic import Field
 
 from gateway.openai.errors import InvalidRequest
-from gateway.openai.forms import Count, Form, read
+from gateway.openai.forms import Count, Form, read, refuse_unknown
 from gateway.openai.models import ServedModels
+from llm_endpoint.errors import EngineTimeout
 
 MAX_DOCUMENTS = 1000
 
@@ -27,8 +30,13 @@ async def rerank(models: ServedModels, body: Mapping[str, object]) -> bytes:
     """The answer, best document first. Raises InvalidRequest, ModelNotFound, EngineError."""
     form = read(RerankForm, body)
     reranker = models.reranker(form.model)
+    refuse_unknown(form)
     texts = [_text(document, index) for index, document in enumerate(form.documents)]
-    scores = await reranker.rerank(form.query, texts)
+    try:
+        async with asyncio.timeout(models.timeout_s):
+            scores = await reranker.rerank(form.query, texts)
+    except TimeoutError as exc:
+        raise EngineTimeout(form.model, models.timeout_s) from exc
     order = np.argsort(-scores, kind="stable")[: form.top_n or len(texts)]
     results: list[dict[str, object]] = [
         {"index": int(index), "relevance_score": float(scores[index])} for index in order
@@ -36,7 +44,8 @@ async def rerank(models: ServedModels, body: Mapping[str, object]) -> bytes:
     if form.return_documents:
         for result, index in zip(results, order, strict=True):
             result["document"] = {"text": texts[index]}
-    return orjson.dumps({"model": form.model, "results": results})
+    head = {"id": f"rerank-{uuid.uuid4().hex}", "object": "list", "model": form.model}
+    return orjson.dumps({**head, "results": results})
 
 
 def _text(document: str | dict[str, object], index: int) -> str:

@@ -46,6 +46,13 @@ class ResponseEvents:
         status = "completed" if is_whole else "incomplete"
         yield self._event(f"response.{status}", response=self._response(status))
 
+    def error(self, form: Mapping[str, object]) -> Event:
+        """The last event of a response that failed on its way. form: the body of an error."""
+        error = form["error"]
+        assert isinstance(error, dict)
+        told = {name: error[name] for name in ("code", "message", "param")}
+        return self._event("error", **told)
+
     def _write(self, piece: str) -> Iterator[Event]:
         if self._text is None:
             yield from self._open_text()

@@ -10,9 +10,10 @@ from typing import Annotated
 import orjson
 from pydantic import Field
 
+from gateway.errors import explain
 from gateway.openai.chat import chat
 from gateway.openai.errors import InvalidRequest, Unsupported
-from gateway.openai.forms import Form, read, refuse
+from gateway.openai.forms import Form, StreamOptions, read, refuse, refuse_unknown
 from gateway.openai.models import ServedModels
 from gateway.openai.response_events import ResponseEvents
 from gateway.openai.response_items import message_of, tool_of
@@ -28,6 +29,8 @@ _UNSUPPORTED = {
     "store": "nothing is stored; send false or leave it out",
     "max_tool_calls": "no tool is called by the server",
     "top_logprobs": "use /v1/chat/completions",
+    "moderation": "nothing is moderated; leave it out",
+    "context_management": "send fewer messages instead",
 }
 
 
@@ -43,6 +46,7 @@ class ResponseForm(Form):
     text: dict[str, object] | None = None
     truncation: str | None = None
     stream: bool | None = None
+    stream_options: StreamOptions | None = None
     metadata: dict[str, str] | None = None
 
 
@@ -66,20 +70,31 @@ class Response:
             first = await anext(chunks, None)
             for event in events.begin():
                 yield orjson.dumps(event)
-            if first is not None:
-                for event in events.add(orjson.loads(first)):
-                    yield orjson.dumps(event)
-            async for chunk in chunks:
-                for event in events.add(orjson.loads(chunk)):
-                    yield orjson.dumps(event)
+            try:
+                async for chunk in _all(first, chunks):
+                    for event in events.add(orjson.loads(chunk)):
+                        yield orjson.dumps(event)
+            except Exception as exc:  # noqa: BLE001 - the status is sent; the client must learn
+                yield orjson.dumps(events.error(explain(exc)[1]))
+                return
         for event in events.end():
             yield orjson.dumps(event)
+
+
+async def _all(
+    first: bytes | None, others: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    if first is not None:
+        yield first
+    async for one in others:
+        yield one
 
 
 def responses(models: ServedModels, body: Mapping[str, object]) -> Response:
     """The request, checked. Raises InvalidRequest, ModelNotFound."""
     form = read(ResponseForm, body)
     refuse(body, _UNSUPPORTED)
+    refuse_unknown(form, besides=_UNSUPPORTED)
     if form.truncation not in (None, "disabled"):
         raise Unsupported("truncation", f"is {form.truncation!r}; send fewer messages instead")
     asked = chat(models, _chat_body(form))

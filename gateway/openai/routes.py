@@ -6,6 +6,7 @@ from contextlib import aclosing
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from gateway import errors
 from gateway.disconnect import unless_gone
@@ -55,6 +56,7 @@ async def embeddings(request: Request) -> Response:
 
 @router.post("/v1/rerank")
 @router.post("/rerank", include_in_schema=False)
+@router.post("/v2/rerank", include_in_schema=False)
 async def rerank(request: Request) -> Response:
     """How well each document answers a query."""
     return await _respond(request, "/v1/rerank")
@@ -66,11 +68,25 @@ async def _respond(request: Request, path: str) -> Response:
     reply, first = await unless_gone(request, begun)
     if isinstance(reply, bytes):
         return Response(reply, media_type="application/json")
-    return StreamingResponse(
-        _lines(first, reply),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
-    )
+    return _EventStream(first, reply)
+
+
+class _EventStream(StreamingResponse):
+    """The events of a reply, which is closed however this ends: nobody may ever have read it."""
+
+    def __init__(self, first: bytes | None, reply: Streamed) -> None:
+        super().__init__(
+            _lines(first, reply),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+        )
+        self._events = reply.events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._events.aclose()
 
 
 async def _begun(operation: Awaitable[Reply]) -> tuple[Reply, bytes | None]:
@@ -95,11 +111,8 @@ async def _lines(first: bytes | None, reply: Streamed) -> AsyncGenerator[bytes, 
 def _line(event: bytes, reply: Streamed) -> bytes:
     if not reply.is_named:
         return b"data: " + event + b"\n\n"
-    form = orjson.loads(event)
-    if "error" in form and "type" not in form:
-        form = {"type": "error", **form["error"]}
-        event = orjson.dumps(form)
-    return b"event: " + str(form["type"]).encode() + b"\ndata: " + event + b"\n\n"
+    kind = str(orjson.loads(event)["type"])
+    return b"event: " + kind.encode() + b"\ndata: " + event + b"\n\n"
 
 
 async def json_body(request: Request) -> dict[str, object]:

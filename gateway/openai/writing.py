@@ -8,23 +8,20 @@ import orjson
 
 from gateway.openai.errors import InvalidRequest, Unsupported
 from gateway.openai.forms import WritingForm
-from llm_endpoint.errors import ContextOverflow, EngineRefused
-from llm_endpoint.generation import OpenAIEngine, Route
+from llm_endpoint.errors import ContextOverflow, EngineAnswerInvalid, EngineRefused
+from llm_endpoint.generation import GeneratorInfo, OpenAIEngine, Route
 
 # Engines that write several answers to one prompt.
 _MANY_CHOICES = frozenset({"vllm", "openai"})
 # Other 4xx (a wrong key, a wrong path) are about how we ask, not about what is asked.
 _CLIENTS_FAULT = (400, 413, 422)
-# They say who asks and why, and change no token of the answer.
-HARMLESS = (
-    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-    "prompt_cache_retention",
-)  # fmt: skip
+# What every event of an answer says alike.
+_HEAD = ("id", "object", "created", "model", "system_fingerprint")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question to an engine, checked."""
+    """One question to an engine, checked. Answers name the model as the body does."""
 
     engine: OpenAIEngine
     route: Route
@@ -35,23 +32,39 @@ class Asked:
     async def whole(self) -> bytes:
         """The answer in one piece."""
         with _refusals():
-            return await self.engine.ask(self.route, self.body, timeout_s=self.timeout_s)
+            made = await self.engine.ask(self.route, self.body, timeout_s=self.timeout_s)
+        return orjson.dumps({**self._decoded(made), "model": self.body["model"]})
 
     async def events(self) -> AsyncGenerator[bytes, None]:
-        """The answer in events; the one with the usage only where it was asked for."""
+        """The answer in events; the usage, where it was asked for, in one of its own at the end."""
         asked = self.engine.ask_stream(self.route, self.body, timeout_s=self.timeout_s)
         with _refusals():
             async with aclosing(asked) as events:
                 async for event in events:
-                    if self.with_usage or b'"usage"' not in event:
-                        yield event
-                    elif (rest := _without_usage(event)) is not None:
-                        yield rest
+                    for form in self._parts(self._decoded(event)):
+                        yield orjson.dumps(form)
+
+    def _parts(self, form: dict[str, object]) -> Iterator[dict[str, object]]:
+        form["model"] = self.body["model"]
+        usage = form.pop("usage", None)
+        if form.get("choices") or not usage:
+            yield form
+            form = {key: form[key] for key in _HEAD if key in form}
+        if usage and self.with_usage:
+            yield {**form, "choices": [], "usage": usage}
+
+    def _decoded(self, data: bytes) -> dict[str, object]:
+        try:
+            form = orjson.loads(data)
+        except orjson.JSONDecodeError as exc:
+            raise EngineAnswerInvalid(self.engine.info.model, f"not JSON: {data[:80]!r}") from exc
+        if not isinstance(form, dict):
+            raise EngineAnswerInvalid(self.engine.info.model, f"not an object: {data[:80]!r}")
+        return form
 
 
-def check_bounds(form: WritingForm, most: int | None, engine: OpenAIEngine) -> None:
+def check_bounds(form: WritingForm, most: int | None, info: GeneratorInfo) -> None:
     """Raises InvalidRequest for what this engine cannot give. most: tokens asked for."""
-    info = engine.info
     if most is not None and most > info.context_tokens:
         raise InvalidRequest(
             "max_tokens",
@@ -82,10 +95,3 @@ def _refusals() -> Iterator[None]:
         if exc.status not in _CLIENTS_FAULT:
             raise
         raise InvalidRequest("body", str(exc), code="refused_by_engine") from exc
-
-
-def _without_usage(event: bytes) -> bytes | None:
-    """The event less its usage; None where it had nothing else to say."""
-    form = orjson.loads(event)
-    form.pop("usage", None)
-    return orjson.dumps(form) if form.get("choices") else None

@@ -201,7 +201,9 @@ class OpenAIGenerator:
                         client.stream("POST", url, content=body)
                     )
                     if response.status_code != 200:
-                        refusal = decode_error(response.status_code, await response.aread(), model)
+                        refusal = decode_error(
+                            response.status_code, await response.aread(), model, response.headers
+                        )
                         if isinstance(refusal, ContextOverflow):
                             refusal = await self._counted(refusal, body)
                         raise refusal

@@ -16,6 +16,7 @@ from llm_endpoint.generation import Fault, ScriptedGenerator
 from llm_endpoint.rerank import WordOverlapReranker
 
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
+CHAT_TOOL = {"type": "function", "function": {"name": "weather"}}
 HEAD = {"id": "resp_1", "model": "m"}
 
 
@@ -37,11 +38,11 @@ def chunk(reason=None, usage=None, **delta):
 def test_a_chat_reaches_the_engine_in_words_that_every_engine_knows(models):
     asked = chat(models, {
         "model": "m", "max_completion_tokens": 5, "user": "u", "metadata": {"a": "b"},
-        "seed": None, "top_k": 3, "tools": [{"type": "function"}],
+        "seed": None, "tools": [CHAT_TOOL],
         "messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}],
     })  # fmt: skip
     assert asked.body == {
-        "model": "m", "max_tokens": 5, "top_k": 3, "tools": [{"type": "function"}],
+        "model": "m", "max_tokens": 5, "tools": [CHAT_TOOL],
         "messages": [{"role": "system", "content": "d"}, {"role": "user", "content": "u"}],
     }  # fmt: skip
 

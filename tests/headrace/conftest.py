@@ -167,6 +167,23 @@ def synced_workspace(synced, tmp_path, weights_dir):
 
 
 @pytest.fixture(scope="module")
+def serve_models(tmp_path_factory, weights_dir):
+    """Starts `headrace serve` over models only (YAML of `models:`) until the module ends."""
+    with ExitStack() as running:
+
+        def start(models, **overrides):
+            folder = tmp_path_factory.mktemp("models")
+            others = "indexes: {}\nchains: {}\nprincipal: {tenant: t, groups: [everyone]}\n"
+            (folder / "headrace.yaml").write_text(f"models:\n{models}\n{others}")
+            server = Server(Workspace(folder, weights_dir))
+            server.start(**overrides)
+            running.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="module")
 def serve(synced, tmp_path_factory, weights_dir):
     """Starts `headrace serve` over a workspace (a copy of `synced`) until the module ends."""
     with ExitStack() as running:

@@ -7,6 +7,7 @@ import openai
 import pytest
 
 MODEL, EMBEDDER, RAG = "smollm2", "minilm", "rag/docs"
+TOOL = {"type": "function", "function": {"name": "weather"}}
 HELLO = [{"role": "user", "content": "Say hello."}]
 QUESTION = [{"role": "user", "content": "Which module reads CSV tabular data?"}]
 
@@ -114,7 +115,8 @@ def test_a_response_is_answered_whole_and_in_events(client):
     assert len(deltas) > 1
     assert events[-1].response.output_text == "".join(deltas)
     with client.responses.stream(**asked) as stream:
-        assert [event.type for event in stream][-1] == events[-1].type
+        # The same question need not end at the same word.
+        assert [event.type for event in stream][-1] in ("response.completed", "response.incomplete")
 
 
 def test_a_chain_is_a_model_that_names_its_sources(client):
@@ -145,8 +147,8 @@ def test_a_chain_is_a_model_that_names_its_sources(client):
         ("chat", {"messages": [{"role": "boss", "content": "?"}]}, "messages.0.role", "'boss'"),
         ("chat", {"messages": [{"role": "user"}]}, "messages.0.content", "got None"),
         ("chat", {"stream_options": {"include_usage": True}}, "stream_options", "stream: true"),
-        ("chat", {"tools": [{"type": "function"}]}, "tools", "not known to smollm2"),
-        ("chat", {"model": RAG, "tools": [{}]}, "tools", "a chain calls none"),
+        ("chat", {"tools": [TOOL]}, "tools", "not known to smollm2"),
+        ("chat", {"model": RAG, "tools": [TOOL]}, "tools", "a chain calls none"),
         ("chat", {"model": RAG, "headrace": {"j": 1}}, "j", "Extra inputs are not permitted"),
         ("completions", {"echo": True}, "echo", "put the prompt in front"),
         ("completions", {"prompt": ["a", "b"]}, "prompt", "has 2 prompts"),
