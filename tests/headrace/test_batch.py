@@ -74,6 +74,8 @@ def test_a_run_that_is_interrupted_keeps_what_is_answered(workspace):
     process = subprocess.Popen(
         workspace.command(*ASK, *PROMPT), cwd=workspace.folder, env=workspace.environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        # What a shell starts in the background ignores Ctrl-C, and so does all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     log = workspace.folder / "lines" / "_delta_log"
     deadline = time.monotonic() + 60

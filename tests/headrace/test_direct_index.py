@@ -13,7 +13,7 @@ import uvicorn
 import yaml
 from deltalake import write_deltalake
 
-from headrace import assembly, indexes
+from headrace import assembly, indexes, serving
 from headrace.cli.indexes import run_create, run_status
 from headrace.doctor import examine
 from headrace.serving import build_app
@@ -82,6 +82,7 @@ def server(tmp_path, monkeypatch):
     for name in ("HEADRACE_WEIGHTS_DIR", "HEADRACE_STATE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(assembly, "build_encoder", lambda settings, model: HashingEncoder(32))
+    monkeypatch.setattr(serving, "plan_of", lambda settings: None)  # there are no weights to weigh
     return Server(tmp_path)
 
 
@@ -205,6 +206,7 @@ def shared(tmp_path_factory):
         for name in ("HEADRACE_WEIGHTS_DIR", "HEADRACE_STATE_DIR"):
             patch.delenv(name, raising=False)
         patch.setattr(assembly, "build_encoder", lambda settings, model: HashingEncoder(32))
+        patch.setattr(serving, "plan_of", lambda settings: None)
         with Server(folder).serving() as http:
             yield http
 
