@@ -65,6 +65,10 @@ class Fleet:
 
     def wake(self) -> None:
         """Somebody waits: wakes or starts a replica, unless one is up or coming."""
+        for replica in self.replicas:
+            if replica.state == "starting":
+                # It may have died while nobody was there to notice.
+                self.watch(replica)
         if self.is_ready or self.is_one_coming:
             return
         for replica in self.replicas:
@@ -91,8 +95,10 @@ class Fleet:
                 await self._rest(replica)
 
     def watch(self, replica: Replica) -> None:
-        """It went down under a request: `on_free` is called when it is up again."""
-        self._in_background(self._announce(replica))
+        """It went down: `on_free` is called when it is up again."""
+        if not replica.is_watched:
+            replica.is_watched = True
+            self._in_background(self._announce(replica))
 
     async def end(self, replica: Replica) -> None:
         """Returns when it is gone: once what it works on is done, or after `drain_s`."""
@@ -129,12 +135,13 @@ class Fleet:
         self.replicas.append(replica)
         if isinstance(engine, LocalEngine):
             engine.start()
-        self._in_background(self._announce(replica))
+        self.watch(replica)
 
     async def _announce(self, replica: Replica) -> None:
         # An engine comes up on a thread of its own, which tells nobody.
         while replica.state == "starting":  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
+        replica.is_watched = False
         replica.idle_since = self._clock()
         self._on_free()
 

@@ -20,6 +20,7 @@ class Replica:
     is_draining: bool = False
     is_waking: bool = False
     is_resting: bool = False
+    is_watched: bool = False
     prefixes: dict[int, None] = field(default_factory=dict)
 
     @property
