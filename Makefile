@@ -65,6 +65,8 @@ bench: $(VENV)/.installed
 	$(BIN)/headrace demo
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/batches.py
+	$(BIN)/python benchmarks/endpoint.py
+	HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python $(BIN)/python benchmarks/embedding.py
 	$(BIN)/python benchmarks/filters.py
 	$(BIN)/python benchmarks/fulltext.py
 	$(BIN)/python benchmarks/hybrid.py
