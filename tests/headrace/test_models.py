@@ -15,14 +15,14 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Say hello."}],
 
 @pytest.fixture(scope="module")
 def world(synced, tmp_path_factory, weights_dir, serve):
-    """A server whose model starts on demand and stops after a second, behind an endpoint."""
+    """A server whose model starts on demand and stops after five seconds, behind an endpoint."""
     folder = tmp_path_factory.mktemp("models")
     workspace = type(synced)(folder / "workspace", weights_dir)
 
     shutil.copytree(synced.folder, workspace.folder)
     file = workspace.folder / "headrace.yaml"
     form = yaml.safe_load(file.read_text())
-    form["models"][MODEL]["serving"] = {"min_replicas": 0, "idle_s": 1}
+    form["models"][MODEL]["serving"] = {"min_replicas": 0, "idle_s": 5}
     form["models"]["gone"] = {
         "task": "generation", "engine": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "x",
     }  # fmt: skip

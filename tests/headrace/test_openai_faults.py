@@ -12,7 +12,7 @@ import openai
 import psutil
 import pytest
 
-TIMEOUT_S = 1
+TIMEOUT_S = 2
 ASKED = {"model": "faulty", "messages": [{"role": "user", "content": "Go."}], "max_tokens": 8}
 
 
