@@ -58,13 +58,18 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 
+# Nobody listens while a batch is answered.
+_OF_STREAMS = ("stream", "stream_options")
+
+
 async def answer(models: ServedModels, path: str, body: Mapping[str, object]) -> tuple[int, bytes]:
     """Status and JSON of one request, as HTTP would have answered it; never a stream.
 
     path: one of OPERATIONS.
     """
     try:
-        reply = await OPERATIONS[path](models, {**body, "stream": False})
+        own = {key: value for key, value in body.items() if key not in _OF_STREAMS}
+        reply = await OPERATIONS[path](models, own)
         assert isinstance(reply, bytes)
         return 200, reply
     except Exception as exc:  # noqa: BLE001 - one line of a batch must not end the others

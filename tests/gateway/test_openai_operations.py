@@ -12,6 +12,8 @@ from gateway.openai.models import ServedModels
 from gateway.openai.rerank import rerank
 from gateway.openai.response_events import ResponseEvents
 from gateway.openai.responses import responses
+from llm_endpoint.embedding.hashing import HashingEncoder
+from llm_endpoint.embedding.server import EmbeddingServer
 from llm_endpoint.generation import Fault, ScriptedGenerator
 from llm_endpoint.rerank import WordOverlapReranker
 
@@ -23,7 +25,11 @@ HEAD = {"id": "resp_1", "model": "m"}
 @pytest.fixture
 def models():
     engine = ScriptedGenerator(["one two three"], model="m")
-    return ServedModels(generators={"m": engine}, rerankers={"r": WordOverlapReranker()})
+    embedder = EmbeddingServer(HashingEncoder, bulk=None)
+    yield ServedModels(
+        generators={"m": engine}, embedders={"v": embedder}, rerankers={"r": WordOverlapReranker()}
+    )
+    embedder.close()
 
 
 def call(index, **function):
@@ -125,6 +131,9 @@ def test_a_request_is_answered_without_http_with_the_status_it_would_have_had(mo
     status, made = asyncio.run(answer(models, "/v1/chat/completions", asked))
     assert status == 200
     assert json.loads(made)["choices"][0]["message"]["content"] == "one two three"
+    texts = {"model": "v", "input": ["a", "b"]}
+    status, made = asyncio.run(answer(models, "/v1/embeddings", texts))
+    assert (status, len(json.loads(made)["data"])) == (200, 2)
     status, made = asyncio.run(answer(models, "/v1/chat/completions", {**asked, "n": "two"}))
     assert (status, json.loads(made)["error"]["param"]) == (400, "n")
     broken = ServedModels(generators={"m": ScriptedGenerator([Fault("die")], model="m")})
