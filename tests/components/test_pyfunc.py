@@ -6,6 +6,7 @@ makes it.
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -171,7 +172,7 @@ def told(response):
         return response.content
     form = response.json()
     form.pop("stack_trace", None)
-    return {key: sorted(value.split()) for key, value in form.items()}
+    return {key: sorted(re.findall(r"\w+", value)) for key, value in form.items()}
 
 
 def test_the_first_model_is_at_the_root_too(ours, mlflows):
