@@ -155,12 +155,16 @@ def test_a_full_disk_stops_no_query_is_said_and_is_got_over_alone(served: Served
     try:
         served.fill()
         served.write({"heapq": "The heapq module keeps a heap.", "long": "too long " * 1000})
-        told = served.wait(lambda form: form["sync"]["failures"] >= 2)
+        told = served.wait(
+            lambda form: form["sync"]["failures"] >= 2 and form["sync"]["phase"] == "failing"
+        )
         assert "No space left on device" in told["sync"]["last_error"]
-        assert (told["sync"]["phase"], told["version"]["table_version"]) == ("failing", 0)
+        assert told["version"]["table_version"] == 0
         assert told["lag"]["versions"] == 1
         watcher = served.status()["watcher"]
-        assert (watcher["is_alive"], watcher["phase"]) == (True, "failing")
+        # It tries again and again, and may be doing so at this moment.
+        assert watcher["is_alive"]
+        assert watcher["phase"] in ("failing", "syncing")
         assert "No space left on device" in watcher["last_error"]
         answered = len(statuses)
         served.wait(lambda form: len(statuses) > answered + 50)
