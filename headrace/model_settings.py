@@ -12,7 +12,8 @@ from headrace.settings_file import ConfigPath
 _OURS_TO_SAY = frozenset({
     "--host", "--port", "--uds", "--api-key", "--served-model-name", "--max-model-len",
     "--max-num-seqs", "--gpu-memory-utilization", "--dtype", "--quantization",
-    "--enable-sleep-mode",
+    "--enable-sleep-mode", "--no-enable-sleep-mode", "--config", "--ssl-keyfile", "--ssl-certfile",
+    "--ssl-ca-certs", "--root-path",
 })  # fmt: skip
 
 
@@ -131,12 +132,12 @@ class VllmModel(Section):
 
     @model_validator(mode="after")
     def _check_arguments(self) -> "VllmModel":
-        for argument in self.extra_arguments:
-            if argument.partition("=")[0] in _OURS_TO_SAY:
+        for index, argument in enumerate(self.extra_arguments):
+            if reason := _refusal(argument, is_first=index == 0):
                 raise PydanticCustomError(
                     "argument",
-                    "extra_arguments: {argument} is set by Headrace; leave it out",
-                    {"argument": argument},
+                    "extra_arguments: {argument} {reason}",
+                    {"argument": repr(argument), "reason": reason},
                 )
         return self
 
@@ -208,6 +209,20 @@ GenerationModel = LlamaCppModel | VllmModel | OpenAIModel
 ModelSection = Annotated[
     EmbeddingModel | GenerationModel | RerankModel | PyfuncModel, Field(discriminator="engine")
 ]
+
+
+def _refusal(argument: str, *, is_first: bool) -> str | None:
+    """Why vLLM must not be told this; None where it may. vLLM reads _ as - and takes any beginning
+    of an option that names one alone, so those are what is compared."""
+    if argument.startswith("--"):
+        name = argument.partition("=")[0].replace("_", "-")
+        taken = any(option.startswith(name) for option in _OURS_TO_SAY)
+        return "is set by Headrace, or short for what is; leave it out" if taken else None
+    if is_first:
+        return "is no option; the first must begin with --"
+    if argument.startswith("-") and not argument[1:].replace(".", "", 1).isdigit():
+        return "is a short option; write its long name"
+    return None
 
 
 def checked_keys(form: object, fields: Mapping[str, object]) -> object:
