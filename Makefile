@@ -38,6 +38,12 @@ $(VENV)-mlflow/.installed:
 	$(VENV)-mlflow/bin/pip install --quiet "mlflow-skinny>=3.10,<3.18" "pandas>=2.2,<3" "langchain-openai>=1.7,<2"
 	touch $@
 
+# Other people's clients, whose pins (openai<3) are not ours.
+$(VENV)-sdks/.installed:
+	$(PYTHON) -m venv $(VENV)-sdks
+	$(VENV)-sdks/bin/pip install --quiet "openai>=2,<3" "langchain-openai>=1.7,<2" "llama-index-llms-openai-like>=0.8,<0.9" "llama-index-embeddings-openai-like>=0.4,<0.5"
+	touch $@
+
 demo: $(VENV)/.base
 	$(BIN)/headrace demo
 
@@ -47,8 +53,8 @@ serve: $(VENV)/.base
 test: $(VENV)/.installed
 	$(BIN)/pytest
 
-test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed $(VENV)-ray/.installed $(VENV)-mlflow/.installed $(VENV)-vllm/.installed
-	HEADRACE_MLFLOW_PYTHON=$(abspath $(VENV)-mlflow)/bin/python HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python HEADRACE_VLLM=$(abspath $(VENV)-vllm)/bin/vllm $(BIN)/pytest tests/components -o norecursedirs='.* ray_cluster'
+test-components: $(VENV)/.installed $(VENV)-sentence-transformers/.installed $(VENV)-ray/.installed $(VENV)-mlflow/.installed $(VENV)-vllm/.installed $(VENV)-sdks/.installed
+	HEADRACE_SDKS_PYTHON=$(abspath $(VENV)-sdks)/bin/python HEADRACE_MLFLOW_PYTHON=$(abspath $(VENV)-mlflow)/bin/python HEADRACE_ST_PYTHON=$(abspath $(VENV)-sentence-transformers)/bin/python HEADRACE_VLLM=$(abspath $(VENV)-vllm)/bin/vllm $(BIN)/pytest tests/components -o norecursedirs='.* ray_cluster'
 	$(VENV)-ray/bin/pytest tests/components/ray_cluster -o norecursedirs='.*'
 
 # Hours of what `test` does for a minute; HEADRACE_SEED=… repeats a run that failed.

@@ -153,7 +153,8 @@ class InvalidTokens(LlmEndpointError):
     def __init__(self, index: int, token: int, vocabulary: int) -> None:
         super().__init__(
             f"input {index} has the token id {token}; this model's tokenizer has 0 to "
-            f"{vocabulary - 1}: send texts, or ids of its own tokenizer"
+            f"{vocabulary - 1}: send ids of its own tokenizer, or texts (in LangChain, "
+            "check_embedding_ctx_length=False)"
         )
         self.index = index
 

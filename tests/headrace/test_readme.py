@@ -56,6 +56,20 @@ def test_the_python_of_the_readme_prints_a_cited_answer(readme_server, block):
     assert "['csv'" in done.stdout
 
 
+def test_the_python_of_the_openai_page_prints_an_answer_and_its_citations(readme_server):
+    page = (ROOT / "docs" / "openai.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    block = block.replace("127.0.0.1:8080", f"127.0.0.1:{readme_server.port}")
+    done = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    # Which there are depends on the model's words: none, or some.
+    answer, citations = done.stdout.strip().rsplit("\n", 1)
+    assert answer
+    assert citations.startswith("[")
+
+
 def test_the_python_of_the_index_guide_finds_what_it_wrote(tmp_path):
     guide = (ROOT / "docs" / "vector_index.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
