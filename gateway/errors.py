@@ -36,6 +36,7 @@ from llm_endpoint.errors import (
     EngineError,
     EngineTimeout,
     EngineUnavailable,
+    InputTooLong,
     InvalidText,
     InvalidTokens,
 )
@@ -128,6 +129,7 @@ _TABLE = (
     _Row(UnknownUser, 404, "user_not_found"),
     _Row(InvalidText, 400, "invalid_question"),
     _Row(InvalidTokens, 400, "invalid_value"),
+    _Row(InputTooLong, 400, "context_length_exceeded"),
     _Row(InvalidQuery, 400, "invalid_query"),
     _Row(ContextOverflow, 400, "context_length_exceeded"),
     _Row(EngineBusy, 429, "model_busy"),

@@ -16,6 +16,7 @@ LlmEndpointError
 ├── ImpossiblePlan             models that do not fit on the devices there are
 ├── InvalidText                text that no tokenizer can take (lone surrogates)
 ├── InvalidTokens              token ids that the model's vocabulary does not have
+├── InputTooLong               a text of more tokens than the embedder reads
 └── EngineError
     ├── EngineBusy             too much waits already, or it waited too long (retry_after_s)
     ├── EngineUnavailable      not ready before the deadline, stopped, or not reachable
@@ -157,6 +158,19 @@ class InvalidTokens(LlmEndpointError):
             "check_embedding_ctx_length=False)"
         )
         self.index = index
+
+
+class InputTooLong(LlmEndpointError):
+    """tokens: as far as they were counted, those around the text included."""
+
+    def __init__(self, index: int, tokens: int, max_tokens: int) -> None:
+        super().__init__(
+            f"input {index} has at least {tokens} tokens and the model reads {max_tokens}; send "
+            "shorter texts"
+        )
+        self.index = index
+        self.tokens = tokens
+        self.max_tokens = max_tokens
 
 
 class EngineError(LlmEndpointError):

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import orjson
@@ -13,6 +13,7 @@ from gateway.openai.errors import InvalidRequest, Unsupported
 from gateway.openai.forms import EncodingFormat, Form, read, refuse_unknown
 from gateway.openai.models import ServedModels
 from llm_endpoint.embedding.protocol import Purpose
+from llm_endpoint.errors import InputTooLong
 
 MAX_INPUTS = 2048
 _Input = TypeVar("_Input", str, list[int])
@@ -23,6 +24,7 @@ class EmbeddingForm(Form):
     encoding_format: EncodingFormat = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
     input_type: Purpose = "passage"
+    truncate: Literal["NONE", "END"] = "NONE"
 
 
 async def embeddings(models: ServedModels, body: Mapping[str, object]) -> bytes:
@@ -37,7 +39,20 @@ async def embeddings(models: ServedModels, body: Mapping[str, object]) -> bytes:
             f"is {form.dimensions}; {form.model} makes vectors of {dim} dimensions only",
         )
     inputs = _inputs(form.input)
-    made = await embedder.embed(inputs, purpose=form.input_type, timeout_s=models.timeout_s)
+    try:
+        made = await embedder.embed(
+            inputs,
+            purpose=form.input_type,
+            may_cut=form.truncate == "END",
+            timeout_s=models.timeout_s,
+        )
+    except InputTooLong as exc:
+        raise InvalidRequest(
+            f"input.{exc.index}",
+            f"has at least {exc.tokens} tokens and {form.model} reads {exc.max_tokens}; send "
+            'shorter texts, or `truncate: "END"` to leave the rest of them out',
+            code="context_length_exceeded",
+        ) from exc
     rows = _base64(made.vectors) if form.encoding_format == "base64" else made.vectors
     data = [
         {"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)

@@ -12,10 +12,15 @@ from llm_endpoint.embedding.protocol import EmbedderInfo
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text as the model reads it. content: the half-open range without what the model adds."""
+    """One text as the model reads it. content: the half-open range without what the model adds.
+
+    cut: how many more there are that the model has no room for; of a text so long that its end is
+    not even tokenised, at least so many.
+    """
 
     ids: Sequence[int]
     content: tuple[int, int]
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)

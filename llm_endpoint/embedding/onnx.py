@@ -61,7 +61,15 @@ class OnnxEncoder:
         capped = [text[:cap] for text in texts]
         with self._tokenizer_lock:
             encodings = self._tokenizer.encode_batch(capped)
-        return [Tokens(encoding.ids, _content(encoding)) for encoding in encodings]
+        around = len(self._before) + len(self._after)
+        return [
+            Tokens(
+                encoding.ids,
+                _content(encoding),
+                sum(len(rest.ids) - around for rest in encoding.overflowing),
+            )
+            for encoding in encodings
+        ]
 
     def tokens_of_ids(self, ids: Sequence[Sequence[int]]) -> list[Tokens]:
         """Without [CLS] and [SEP], which are put around them."""
@@ -75,7 +83,7 @@ class OnnxEncoder:
             inner = list(one[:room])
             first = len(self._before)
             whole = [*self._before, *inner, *self._after]
-            found.append(Tokens(whole, (first, first + len(inner))))
+            found.append(Tokens(whole, (first, first + len(inner)), len(one) - len(inner)))
         return found
 
     def encode(self, batch: Sequence[Tokens]) -> NDArray[np.float32]:

@@ -84,10 +84,13 @@ class TextEmbeddings(Protocol):
         inputs: Sequence[str] | Sequence[Sequence[int]],
         *,
         purpose: Purpose = "passage",
+        may_cut: bool = False,
         timeout_s: float = 60.0,
     ) -> Embedded:
         """Vectors of texts, or of texts as token ids of this model's own tokenizer.
 
-        Raises InvalidText, an EngineError within `timeout_s`, EngineBusy where too much waits.
+        may_cut: of a text longer than the model reads, take the beginning; else InputTooLong.
+        Raises InvalidText, InvalidTokens, an EngineError within `timeout_s`, EngineBusy where too
+        much waits.
         """
         ...

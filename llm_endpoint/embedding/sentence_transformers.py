@@ -58,25 +58,28 @@ class SentenceTransformersEncoder:
         cap = self._max_tokens * _MAX_CHARACTERS_PER_TOKEN
         if not texts:
             return []
-        found = self._tokenizer(
-            [text[:cap] for text in texts], truncation=True, max_length=self._max_tokens
-        )["input_ids"]
+        # Its own truncation does not say what it took away.
+        found = self._tokenizer([text[:cap] for text in texts], verbose=False)["input_ids"]
         first, last = len(self._before), len(self._after)
-        return [Tokens(ids, (first, len(ids) - last)) for ids in found]
+        return [self._fitted(ids[first : len(ids) - last]) for ids in found]
 
     def tokens_of_ids(self, ids: Sequence[Sequence[int]]) -> list[Tokens]:
         """Without the tokens that the model puts around a text."""
         vocabulary = len(self._tokenizer)
-        room = self._max_tokens - len(self._before) - len(self._after)
         made = []
         for index, one in enumerate(ids):
             wrong = next((token for token in one if not 0 <= token < vocabulary), None)
             if wrong is not None:
                 raise InvalidTokens(index, wrong, vocabulary)
-            whole = [*self._before, *one[:room], *self._after]
-            first = len(self._before)
-            made.append(Tokens(whole, (first, len(whole) - len(self._after))))
+            made.append(self._fitted(one))
         return made
+
+    def _fitted(self, inner: Sequence[int]) -> Tokens:
+        """A text's own tokens, as many as there is room for, with those that belong around them."""
+        first = len(self._before)
+        kept = list(inner[: self._max_tokens - first - len(self._after)])
+        whole = [*self._before, *kept, *self._after]
+        return Tokens(whole, (first, first + len(kept)), len(inner) - len(kept))
 
     def encode(self, batch: Sequence[Tokens]) -> NDArray[np.float32]:
         vectors: NDArray[np.float32] = self._run(batch)["sentence_embedding"]

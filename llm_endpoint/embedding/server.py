@@ -21,7 +21,7 @@ from llm_endpoint.embedding.lane import Lane, LaneLimits, LaneState, Vectors
 from llm_endpoint.embedding.prefixes import Prefixes
 from llm_endpoint.embedding.protocol import Embedded, Embedder, EmbedderInfo, Purpose
 from llm_endpoint.embedding.query_cache import CacheState, QueryCache
-from llm_endpoint.errors import EngineTimeout
+from llm_endpoint.errors import EngineTimeout, InputTooLong
 from llm_endpoint.text import check_texts
 
 # Encoders of one server; see above.
@@ -99,10 +99,13 @@ class EmbeddingServer:
         inputs: Sequence[str] | Sequence[Sequence[int]],
         *,
         purpose: Purpose = "passage",
+        may_cut: bool = False,
         timeout_s: float = 60.0,
     ) -> Embedded:
         # Tokenising a thousand texts takes a tenth of a second: not on the event loop.
         tokens = await asyncio.to_thread(self._tokens, inputs, purpose)
+        if not may_cut:
+            _check_lengths(tokens)
         future = self._interactive.submit(tokens)
         try:
             async with asyncio.timeout(timeout_s):
@@ -168,6 +171,12 @@ class _LaneEmbedder:
         for first, future in waiting:
             _put(vectors, first, future)
         return vectors
+
+
+def _check_lengths(tokens: Sequence[Tokens]) -> None:
+    for index, one in enumerate(tokens):
+        if one.cut:
+            raise InputTooLong(index, len(one) + one.cut, len(one))
 
 
 def _put(vectors: NDArray[np.float32], first: int, future: "Future[Vectors]") -> None:

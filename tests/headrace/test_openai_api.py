@@ -98,6 +98,14 @@ def test_vectors_are_the_same_however_they_are_asked_for(client):
     assert np.dot(alone.embedding, vectors[1]) > 0.9999
 
 
+def test_a_text_longer_than_the_model_reads_is_cut_only_where_that_is_asked_for(client):
+    texts = ["word " * 400, "word " * 254]
+    made = client.embeddings.create(model=EMBEDDER, input=texts, extra_body={"truncate": "END"})
+    cut, whole = (np.array(one.embedding) for one in made.data)
+    assert cut @ whole > 0.9999
+    assert made.usage.total_tokens == 512
+
+
 def test_a_response_is_answered_whole_and_in_events(client):
     asked = {"model": MODEL, "input": "Say hello.", "instructions": "Be brief.",
              "max_output_tokens": 8}  # fmt: skip
@@ -156,6 +164,9 @@ def test_a_chain_is_a_model_that_names_its_sources(client):
         ("embeddings", {"input": []}, "input", "is empty"),
         ("embeddings", {"input": ["a", ""]}, "input.1", "is empty"),
         ("embeddings", {"input": [[99_999_999]]}, "input", "token id 99999999"),
+        ("embeddings", {"input": ["a", "word " * 400]}, "input.1",
+         "has at least 402 tokens and minilm reads 256"),
+        ("embeddings", {"input": [[2773] * 255]}, "input.0", "has at least 257 tokens"),
         ("embeddings", {"encoding_format": "hex"}, "encoding_format", "got 'hex'"),
         ("responses", {"previous_response_id": "r"}, "previous_response_id", "nothing is stored"),
         ("responses", {"background": True}, "background", "is not supported"),
